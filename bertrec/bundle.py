@@ -1,0 +1,208 @@
+"""The bundle: a folder, immutable once sealed, that holds everything an answer needs. Stages meet here.
+
+    manifest.json  tokenizer.json  catalogue.jsonl  encoder/<engine>.onnx  ranker/<engine>.onnx  signals/*.npy, *.json
+
+The manifest names every file with its sha256 and size, and carries a fingerprint of its own content. Opening verifies all of
+it before anything is loaded; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertrec.catalogue import Catalogue
+from bertrec.errors import InvalidBundle, InvalidInput
+from bertrec.signals import LexicalSignal
+from bertrec.text import TextTokenizer
+
+SCHEMA_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+TOKENIZER_FILE = "tokenizer.json"
+CATALOGUE_FILE = "catalogue.jsonl"
+SIGNALS_FOLDER = "signals"
+ITEM_LEXICAL_FILE = "item_lexical.npy"
+EXPORT_COMMAND = "python -m export build --run runs/NAME --output bundles/NAME"
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What a file of the bundle must be."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """One engine and what was measured of it when it was exported.
+
+    model: ``encoder`` or ``ranker``. name: what it is asked for by, such as ``int8``. file: its path in the bundle.
+    batch_invariant: whether a text's answer is the same whatever texts share its batch.
+    parity: distance to the reference engine. quality: ranking metrics on held-out texts.
+    """
+
+    model: str
+    name: str
+    file: str
+    precision: str
+    batch_invariant: bool
+    parity: Mapping[str, float] = field(default_factory=dict)
+    quality: Mapping[str, float] = field(default_factory=dict)
+    verdict: str = "reference"
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle is made of and made from."""
+
+    created: str  # ISO 8601, UTC
+    source_commit: str
+    data: Mapping[str, Any]  # name, fingerprint, number of items and of training texts
+    model: Mapping[str, Any]  # backbone, fingerprint, preset, seed
+    max_tokens: int
+    max_k: int
+    signals: tuple[str, ...]
+    tensors: Mapping[str, Any]
+    engines: tuple[EngineRecord, ...]
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (64 hex digits) over the manifest's content, and so over every file of the bundle."""
+        content = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """The text of manifest.json."""
+        return json.dumps({"fingerprint": self.fingerprint, **dataclasses.asdict(self)}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, path: Path) -> Manifest:
+        """Read a manifest. Raises InvalidBundle, naming ``path``, where it is not one of this version, or was altered."""
+        try:
+            given = json.loads(text)
+            version = given.get("schema_version")
+            if version != SCHEMA_VERSION:
+                raise InvalidBundle(
+                    f"{path}: schema version {version!r}; this release reads version {SCHEMA_VERSION}. "
+                    f"Export it again: {EXPORT_COMMAND}"
+                )
+            fingerprint = given.pop("fingerprint")
+            given["engines"] = tuple(EngineRecord(**engine) for engine in given["engines"])
+            given["files"] = {name: FileRecord(**record) for name, record in given["files"].items()}
+            given["signals"] = tuple(given["signals"])
+            manifest = cls(**given)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InvalidBundle(f"{path} is not a bundle's manifest ({type(error).__name__}: {error})") from None
+        if manifest.fingerprint != fingerprint:
+            raise InvalidBundle(f"{path} was altered after the bundle was sealed. Copy it again, or export: {EXPORT_COMMAND}")
+        return manifest
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle."""
+
+    folder: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, folder: str | Path, *, engines: bool = True) -> Bundle:
+        """Verify the bundle in ``folder``.
+
+        engines: also verify the engine files; False where they were moved into a Triton repository's own folders.
+        Raises InvalidBundle, naming the file and the next step, for anything missing, altered, of an unknown version, or
+        outside the folder.
+        """
+        folder = Path(folder)
+        path = folder / MANIFEST_FILE
+        if not path.is_file():
+            what = "is not a folder" if not folder.is_dir() else f"has no {MANIFEST_FILE}"
+            raise InvalidBundle(f"{folder} {what}; a bundle is written by: {EXPORT_COMMAND}")
+        try:
+            manifest = Manifest.from_json(path.read_text(encoding="utf-8"), path)
+        except UnicodeDecodeError:
+            raise InvalidBundle(f"{path} is not UTF-8. Copy it again, or export: {EXPORT_COMMAND}") from None
+        engine_files = {engine.file for engine in manifest.engines}
+        for name, record in manifest.files.items():
+            if engines or name not in engine_files:
+                _verify(folder, name, record)
+        return cls(folder, manifest)
+
+    @property
+    def fingerprint(self) -> str:
+        """The manifest's fingerprint, shortened to the 12 hex digits that answers carry."""
+        return self.manifest.fingerprint[:12]
+
+    def tokenizer(self) -> TextTokenizer:
+        """The tokenizer, cutting texts at what the encoder reads."""
+        return TextTokenizer(self.folder / TOKENIZER_FILE, self.manifest.max_tokens)
+
+    def catalogue(self) -> Catalogue:
+        """The items, in index order."""
+        return Catalogue.load(self.folder / CATALOGUE_FILE)
+
+    def lexical(self) -> LexicalSignal:
+        """The lexical signal."""
+        return LexicalSignal.load(self.folder / SIGNALS_FOLDER)
+
+    def item_lexical(self) -> NDArray[np.float32]:
+        """(items, lexical) float32: the items' lexical vectors, to tell which words carried an item."""
+        vectors: NDArray[np.float32] = np.load(self.folder / SIGNALS_FOLDER / ITEM_LEXICAL_FILE, allow_pickle=False)
+        return vectors.astype(np.float32)
+
+    def engine(self, model: str, name: str) -> EngineRecord:
+        """The record of one engine. Raises InvalidInput, naming the engines there are."""
+        for engine in self.manifest.engines:
+            if engine.model == model and engine.name == name:
+                return engine
+        names = [engine.name for engine in self.manifest.engines if engine.model == model]
+        raise InvalidInput(f"{self.folder} has no {model} engine {name!r}; it has {', '.join(names) or 'none'}")
+
+    def engine_path(self, model: str, name: str) -> Path:
+        """The file of one engine."""
+        return self.folder / self.engine(model, name).file
+
+
+def seal(folder: Path, manifest: Manifest) -> Manifest:
+    """Record every file that lies in ``folder`` in the manifest, and write it. The last step of an export."""
+    files = {
+        path.relative_to(folder).as_posix(): FileRecord(sha256=_sha256(path), size_bytes=path.stat().st_size)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST_FILE
+    }
+    sealed = dataclasses.replace(manifest, files=files)
+    (folder / MANIFEST_FILE).write_text(sealed.to_json(), encoding="utf-8")
+    return sealed
+
+
+def _verify(folder: Path, name: str, record: FileRecord) -> None:
+    path = folder / PurePosixPath(name)
+    again = f"Copy the bundle again, or export: {EXPORT_COMMAND}"
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise InvalidBundle(f"{folder / MANIFEST_FILE} names {name!r}, which leaves the bundle's folder; it is not opened")
+    if not path.is_file():
+        raise InvalidBundle(f"{path} is missing. {again}")
+    if (size := path.stat().st_size) != record.size_bytes:
+        raise InvalidBundle(f"{path} has {size} bytes instead of {record.size_bytes}. {again}")
+    if _sha256(path) != record.sha256:
+        raise InvalidBundle(f"{path} was altered: its sha256 is not the manifest's. {again}")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,56 @@
+"""Every error that bertrec raises on purpose.
+
+BertrecError
+├── InvalidInput        an argument or a text that cannot be answered; never retried, never sent to the fallback
+├── InvalidData         a data set that cannot be read: names file, row, column
+├── InvalidRun          a training run that is missing, unfinished or of another version
+├── InvalidBundle       a bundle that is missing, incomplete, altered or of another version
+├── MissingDependency   an optional package is not installed: prints the pip command
+├── ServerFailed        the local Triton server did not start, or died
+└── Unavailable         no usable answer from the server: connection, overload, shutdown
+    ├── DeadlineExceeded    … in the time given
+    └── InvalidAnswer       … because what it sent lacks an output or cannot be read
+"""
+
+
+class BertrecError(Exception):
+    """Base of every error that bertrec raises on purpose."""
+
+
+class InvalidInput(BertrecError, ValueError):
+    """An argument or a text that cannot be answered, whoever is asked."""
+
+
+class InvalidData(BertrecError, ValueError):
+    """A data set that cannot be used; the message names file, row and column."""
+
+
+class InvalidRun(BertrecError):
+    """A training run that is missing, unfinished or of another version."""
+
+
+class InvalidBundle(BertrecError):
+    """A bundle that is missing, incomplete, altered or of another version."""
+
+
+class MissingDependency(BertrecError, ImportError):
+    """An optional package is not installed; the message holds the pip command."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; it comes with: pip install 'bertrec[{extra}]'")
+
+
+class ServerFailed(BertrecError):
+    """The local Triton server did not start, or died."""
+
+
+class Unavailable(BertrecError):
+    """No usable answer from the server; another one, or the edge, may have it."""
+
+
+class DeadlineExceeded(Unavailable):
+    """No answer within the time given."""
+
+
+class InvalidAnswer(Unavailable):
+    """The server answered with something that lacks an output or cannot be read."""

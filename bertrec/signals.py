@@ -1,0 +1,109 @@
+"""The lexical signal: latent semantic analysis of TF-IDF, the vector space model.
+
+A text becomes counts of its words and pairs of words; counts become sublinear TF-IDF weights; the weights are projected onto
+the leading singular vectors of the training texts (Deerwester et al., 1990) and scaled to length 1. Training fits it with
+scikit-learn from the same :func:`analyse`; here it runs on numpy alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_CJK = "\u3400-\u4dbf\u4e00-\u9fff"
+_WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]{{2,}}")
+
+TERMS_FILE = "lexical_terms.json"
+IDF_FILE = "lexical_idf.npy"
+PROJECTION_FILE = "lexical_projection.npy"
+
+
+def analyse(text: str) -> list[str]:
+    """The words of a text, lower-cased, and its pairs of neighbouring words. Chinese characters are words of their own."""
+    words = _WORD.findall(text.lower())
+    return words + [f"{first} {second}" for first, second in zip(words, words[1:], strict=False)]
+
+
+@dataclass(frozen=True)
+class LexicalSignal:
+    """A fitted TF-IDF vocabulary and its projection onto the latent dimensions."""
+
+    terms: tuple[str, ...]
+    idf: NDArray[np.float32]  # (terms,)
+    projection: NDArray[np.float16]  # (terms, lexical); half precision: the rows are summed, and rounding averages out
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {term: row for row, term in enumerate(self.terms)}
+
+    @property
+    def dimensions(self) -> int:
+        """Length of a lexical vector."""
+        return int(self.projection.shape[1])
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(batch, lexical) float32, each row of length 1, or all zeros where no word of the text is known."""
+        vectors = np.zeros((len(texts), self.dimensions), np.float32)
+        for row, text in enumerate(texts):
+            known, weights = self._weights(text)
+            vectors[row] = weights @ self.projection[known].astype(np.float32)  # (terms of the text) @ (…, lexical)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+
+    def carriers(self, text: str, item_vectors: NDArray[np.float32], most: int = 3) -> list[tuple[str, ...]]:
+        """For each item (items, lexical), the words of the text that raised its lexical score most, strongest first.
+
+        Exact: the score is linear in the terms' weights, so each term's share is its weight times ⟨its projection, item⟩.
+        """
+        known, weights = self._weights(text)
+        if not len(known):
+            return [()] * len(item_vectors)
+        shares = weights[:, None] * (self.projection[known].astype(np.float32) @ item_vectors.T)  # (terms of the text, items)
+        found = [self.terms[row] for row in known]
+        return [_strongest(found, shares[:, item], most) for item in range(len(item_vectors))]
+
+    def _weights(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Rows of the text's known terms, in vocabulary order, and their TF-IDF weights."""
+        counts = Counter(row for term in analyse(text) if (row := self._row_of.get(term)) is not None)
+        known = np.asarray(sorted(counts), np.int64)
+        frequency = np.asarray([counts[row] for row in known.tolist()], np.float32)
+        return known, (1.0 + np.log(frequency, where=frequency > 0, out=np.zeros_like(frequency))) * self.idf[known]
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write the signal as three files that open without pickle; returns their paths."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / TERMS_FILE).write_text(json.dumps(self.terms, ensure_ascii=False), encoding="utf-8")
+        np.save(folder / IDF_FILE, self.idf, allow_pickle=False)
+        np.save(folder / PROJECTION_FILE, self.projection, allow_pickle=False)
+        return [folder / name for name in (TERMS_FILE, IDF_FILE, PROJECTION_FILE)]
+
+    @classmethod
+    def load(cls, folder: Path) -> LexicalSignal:
+        """Read what :meth:`save` wrote."""
+        return cls(
+            terms=tuple(json.loads((folder / TERMS_FILE).read_text(encoding="utf-8"))),
+            idf=np.load(folder / IDF_FILE, allow_pickle=False),
+            projection=np.load(folder / PROJECTION_FILE, allow_pickle=False),
+        )
+
+
+def _strongest(terms: Sequence[str], shares: NDArray[np.float32], most: int) -> tuple[str, ...]:
+    """The terms with the largest positive shares; a term that shares a word with a chosen one is left out."""
+    chosen: list[str] = []
+    said: set[str] = set()
+    for row in np.argsort(-shares, kind="stable").tolist():
+        if shares[row] <= 0 or len(chosen) == most:
+            break
+        words = set(terms[row].split())
+        if not words & said:
+            chosen.append(terms[row])
+            said |= words
+    return tuple(chosen)

@@ -1,0 +1,129 @@
+"""A tiny but real bundle, made in a second: a randomly initialised BERT, a checkerboard catalogue, real ONNX engines.
+
+Item number i is described by its own two words and by nothing else, so a text that uses them has a known right answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from bertrec.bundle import CATALOGUE_FILE, ITEM_LEXICAL_FILE, SIGNALS_FOLDER, TOKENIZER_FILE, EngineRecord, Manifest, seal
+from bertrec.catalogue import Catalogue, CatalogueItem
+from bertrec.signals import LexicalSignal, analyse
+from bertrec.tensors import MAX_K, SIGNALS
+from export.encoder import export_plain, fuse, quantise_dynamic
+from export.ranker import ItemVectors, export_ranker
+from train.encoder import Encoder
+
+WORDS = (
+    "amber bronze cobalt denim ebony fuchsia green hazel indigo jade khaki lilac magenta navy ochre pink quartz red silver teal "
+    "yellow apron blouse coat dress earring fedora gown hat jacket kilt loafer mitten nightgown overall "
+    "pullover robe skirt trouser uniform vest wrap"
+).split()
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+ITEMS = len(WORDS) // 2
+
+
+def item_text(item: int) -> str:
+    """The two words that only item ``item`` is described by."""
+    return f"{WORDS[item]} {WORDS[item + ITEMS]}"
+
+
+def write_backbone(folder: Path) -> Path:
+    """A BERT of two layers of 32 units with random weights, and a word-piece tokenizer, as save_pretrained writes them."""
+    letters = [*"abcdefghijklmnopqrstuvwxyz0123456789.,'!?-"]
+    vocabulary = [*SPECIAL, *WORDS, *letters, *[f"##{letter}" for letter in letters]]
+    tokenizer = Tokenizer(models.WordPiece({word: row for row, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=128,
+    )
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+def write_bundle(folder: Path, backbone: Path) -> Path:
+    """A sealed bundle over the checkerboard catalogue, with the encoder engines fp32 and int8."""
+    encoder = Encoder.load(backbone, attention="eager")
+    folder.mkdir(parents=True)
+    (folder / TOKENIZER_FILE).write_bytes((backbone / "tokenizer.json").read_bytes())
+    items = tuple(
+        CatalogueItem(str(item), f"Item {item}", item_text(item), {"colour": WORDS[item], "kind": WORDS[item + ITEMS]})
+        for item in range(ITEMS)
+    )
+    Catalogue(items).save(folder / CATALOGUE_FILE)
+    texts = [item.text for item in items]
+    lexical = _lexical(texts)
+    lexical.save(folder / SIGNALS_FOLDER)
+    item_lexical = lexical.vectors(texts)
+    np.save(folder / SIGNALS_FOLDER / ITEM_LEXICAL_FILE, item_lexical)
+    (folder / "encoder").mkdir()
+    plain, fp32, int8 = folder / "plain.onnx", folder / "encoder/fp32.onnx", folder / "encoder/int8.onnx"
+    export_plain(encoder, plain)
+    fuse(plain, fp32, heads=encoder.heads, hidden=encoder.hidden, layers=encoder.layers)
+    quantise_dynamic(fp32, int8)
+    plain.unlink()
+    export_ranker(
+        ItemVectors(
+            text=np.random.default_rng(0).normal(size=(ITEMS, encoder.hidden)).astype(np.float32) / 10,
+            lexical=10 * item_lexical,
+            prior=np.zeros(ITEMS, np.float32),
+        ),
+        folder / "ranker/fp32.onnx",
+    )
+    manifest = Manifest(
+        created="2026-01-01T00:00:00+00:00",
+        source_commit="unknown",
+        data={"name": "checkerboard"},
+        model={"backbone": "tiny"},
+        max_tokens=64,
+        max_k=MAX_K,
+        signals=SIGNALS,
+        tensors={},
+        engines=(
+            EngineRecord("encoder", "fp32", "encoder/fp32.onnx", "fp32", True),
+            EngineRecord("encoder", "int8", "encoder/int8.onnx", "int8", False),
+            EngineRecord("ranker", "fp32", "ranker/fp32.onnx", "fp32", True),
+        ),
+    )
+    seal(folder, manifest)
+    return folder
+
+
+def _lexical(texts: list[str]) -> LexicalSignal:
+    """An LSA whose latent dimensions are the terms themselves, so that every score is known beforehand."""
+    terms = tuple(Counter(term for text in texts for term in analyse(text)))
+    return LexicalSignal(terms, np.ones(len(terms), np.float32), np.eye(len(terms), dtype=np.float16))
+
+
+def write_data(folder: Path, *, per_item: int = 4) -> Path:
+    """A data set of the checkerboard in the user's own format: items.jsonl and interactions.jsonl."""
+    folder.mkdir(parents=True)
+    items = [{"item_id": str(item), "title": f"Item {item}", "colour": WORDS[item]} for item in range(ITEMS)]
+    wishes = ("i want {}", "{} please", "my {} is old", "a {} for me", "{}", "the {} again")
+    rows = [
+        {"item_id": str(item), "text": wishes[number % len(wishes)].format(item_text(item))}
+        for number in range(per_item)
+        for item in range(ITEMS)
+    ]
+    (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    (folder / "interactions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder

@@ -1,0 +1,4 @@
+"""Training: from a data set and a pre-trained BERT to a run folder that can be exported.
+
+Public: :func:`train.data.load_dataset`, :func:`train.fit.fit`, :func:`train.evaluate.evaluate`.
+"""

