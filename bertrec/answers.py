@@ -26,14 +26,15 @@ class Options:
     """
 
     k: int = DEFAULT_K
-    exclude: tuple[str, ...] = ()
-    filters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    exclude: Sequence[str] = ()
+    filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "k", _positive_integer(self.k))
         object.__setattr__(self, "exclude", _strings("exclude", self.exclude))
         if not isinstance(self.filters, Mapping) or not all(isinstance(name, str) for name in self.filters):
             raise InvalidInput(f"filters is {self.filters!r}; accepted is a mapping of attribute name to accepted values")
+        _strings("filters", list(self.filters))
         object.__setattr__(self, "filters", {name: _strings(f"filters[{name!r}]", self.filters[name]) for name in self.filters})
 
     def to_json(self) -> str:
@@ -46,7 +47,7 @@ class Options:
         """Read what a client sent. Raises InvalidInput for what is not JSON, not an object, or has an unknown key."""
         try:
             given = json.loads(text or "{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidInput(f'OPTIONS is not JSON ({error}); accepted is an object such as {{"k": 10}}') from None
         if not isinstance(given, dict):
             raise InvalidInput(f'OPTIONS is a JSON {type(given).__name__}; accepted is an object such as {{"k": 10}}')
@@ -68,6 +69,9 @@ def _positive_integer(k: object) -> int:
 def _strings(name: str, given: object) -> tuple[str, ...]:
     if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(value, str) for value in given):
         raise InvalidInput(f"{name} is {given!r}; accepted is a list of strings")
+    for value in given:
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise InvalidInput(f"{name} holds {value!r}, which is not valid Unicode: it has a lone surrogate")
     return tuple(given)
 
 
@@ -124,10 +128,11 @@ class Recommendation:
 
     def to_json(self) -> str:
         """The wire format of the ANSWER tensor."""
-        return json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False)
+        # vars, not asdict: that copies every value, and took 0.5 ms more for ten items, as long as all else but the encoder.
+        return json.dumps(vars(self), default=vars, separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str) -> Recommendation:
+    def from_json(cls, text: str | bytes) -> Recommendation:
         """Read an ANSWER. Raises InvalidAnswer for anything else than what :meth:`to_json` writes."""
         try:
             given = json.loads(text)
@@ -137,7 +142,7 @@ class Recommendation:
                 engine=str(given["engine"]),
                 bundle=str(given["bundle"]),
             )
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise InvalidAnswer(f"the server's ANSWER cannot be read ({type(error).__name__}: {error})") from None
 
 

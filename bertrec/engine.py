@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bertrec.errors import InvalidBundle, MissingDependency
+from bertrec.errors import InvalidBundle, MissingDependency, Unavailable
 from bertrec.tensors import ModelSpec
 
 try:
@@ -37,13 +37,18 @@ class OnnxEngine:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises a dozen classes of its own, none with a common base
             raise InvalidBundle(f"{path} does not load in onnxruntime {onnxruntime.__version__}: {error}") from error
+        self._path = path
         self._outputs = [output.name for output in spec.outputs]
         self._check_names(path, "inputs", [tensor.name for tensor in spec.inputs], self._session.get_inputs())
         self._check_names(path, "outputs", self._outputs, self._session.get_outputs())
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Inputs by name → outputs by name."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+        """Inputs by name → outputs by name. Raises Unavailable where onnxruntime fails, for want of memory for instance."""
+        try:
+            outputs = self._session.run(self._outputs, dict(inputs))
+        except Exception as error:  # see above
+            raise Unavailable(f"{self._path} failed in onnxruntime {onnxruntime.__version__}: {error}") from error
+        return dict(zip(self._outputs, outputs, strict=True))
 
     @staticmethod
     def _check_names(path: Path, kind: str, wanted: list[str], found: list[Any]) -> None:

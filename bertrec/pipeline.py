@@ -6,6 +6,7 @@ What differs between them is only who runs the two engines, so they hand in two 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,15 @@ RunModel = Callable[[Tensors], Tensors]
 """Runs one model: inputs by name → outputs by name, as :mod:`bertrec.tensors` says."""
 
 
+@dataclass(frozen=True)
+class Query:
+    """One text that can be answered, and how."""
+
+    text: str  # cleaned
+    k: int
+    allowed: NDArray[np.bool_]  # (items,)
+
+
 class Pipeline:
     """Answers texts from one bundle."""
 
@@ -52,19 +62,32 @@ class Pipeline:
 
         Raises InvalidInput for a text or an option that cannot be answered; then nothing of the list was computed.
         """
-        cleaned = [clean(text, position) for position, text in enumerate(texts)]
-        allowed = [self.allowed(wanted) for wanted in options]
-        tokens = self._tokenizer.tokenise(cleaned)
+        return self.answer(self.queries(texts, options))
+
+    def queries(self, texts: Sequence[object], options: Sequence[Options]) -> list[Query]:
+        """What is asked, checked: the part that can fail on bad input, cheap enough to do before requests are joined.
+
+        Raises InvalidInput, naming the text by its position, for a text or an option that cannot be answered.
+        """
+        return [
+            Query(clean(text, position), wanted.k, self.allowed(wanted))
+            for position, (text, wanted) in enumerate(zip(texts, options, strict=True))
+        ]
+
+    def answer(self, queries: Sequence[Query]) -> list[Recommendation]:
+        """One recommendation for each query."""
+        tokens = self._tokenizer.tokenise([query.text for query in queries])
         interest = self.encode(tokens)  # (texts, hidden)
-        lexical = self._lexical.vectors(cleaned)  # (texts, lexical)
+        lexical = self._lexical.vectors([query.text for query in queries])  # (texts, lexical)
         answers: list[Recommendation] = []
-        for start in range(0, len(cleaned), MAX_BATCH_SIZE):
+        for start in range(0, len(queries), MAX_BATCH_SIZE):
             rows = slice(start, start + MAX_BATCH_SIZE)
+            allowed = np.stack([query.allowed for query in queries[rows]])  # (batch, items)
             ranked = self._ranker(
-                {INTEREST_VECTOR.name: interest[rows], LEXICAL_VECTOR.name: lexical[rows], ALLOWED.name: np.stack(allowed[rows])}
+                {INTEREST_VECTOR.name: interest[rows], LEXICAL_VECTOR.name: lexical[rows], ALLOWED.name: allowed}
             )
-            for row, text in enumerate(cleaned[rows]):
-                items = self._items(text, options[start + row].k, {name: values[row] for name, values in ranked.items()})
+            for row, query in enumerate(queries[rows]):
+                items = self._items(query.text, query.k, {name: values[row] for name, values in ranked.items()})
                 answers.append(Recommendation(items, tokens[start + row].truncated, self._engine, self._bundle.fingerprint))
         return answers
 

@@ -70,6 +70,17 @@ class LexicalSignal:
         found = [self.terms[row] for row in known]
         return [_strongest(found, shares[:, item], most) for item in range(len(item_vectors))]
 
+    def keywords(self, texts: Sequence[str], most: int) -> tuple[str, ...]:
+        """The single words that tell these texts from others: share of the texts that have them, times idf squared."""
+        having = Counter(row for text in texts for term in set(analyse(text)) if (row := self._row_of.get(term)) is not None)
+        least = 2 if len(texts) > 2 else 1  # one reviewer's word is not yet the item's
+        scored = [
+            (count / len(texts) * float(self.idf[row]) ** 2, self.terms[row])
+            for row, count in having.items()
+            if count >= least and " " not in self.terms[row]
+        ]
+        return tuple(term for _, term in sorted(scored, key=lambda pair: (-pair[0], pair[1]))[:most])
+
     def _weights(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Rows of the text's known terms, in vocabulary order, and their TF-IDF weights."""
         counts = Counter(row for term in analyse(text) if (row := self._row_of.get(term)) is not None)

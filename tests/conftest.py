@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import tiny
+
+if TYPE_CHECKING:
+    from serving.triton import TritonServer
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +23,20 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> Path:
     """A sealed bundle that tests must not change; copy it to alter it."""
     return tiny.write_bundle(tmp_path_factory.mktemp("bundle") / "tiny", tiny_backbone)
+
+
+@pytest.fixture(scope="session")
+def triton_repository(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Path:
+    """An assembled repository that tests must not change; copy it to alter it."""
+    from serving.assemble import Target, assemble
+
+    return assemble(tiny_bundle, tmp_path_factory.mktemp("repository") / "tiny", target=Target.CPU)
+
+
+@pytest.fixture(scope="session")
+def triton(triton_repository: Path) -> Iterator[TritonServer]:
+    """A real Triton that serves the tiny bundle on loopback; tests that stop or kill a server start one of their own."""
+    from serving.triton import TritonServer
+
+    with TritonServer(triton_repository) as server:
+        yield server

@@ -79,7 +79,7 @@ def write_bundle(folder: Path, backbone: Path) -> Path:
     plain, fp32, int8 = folder / "plain.onnx", folder / "encoder/fp32.onnx", folder / "encoder/int8.onnx"
     export_plain(encoder, plain)
     fuse(plain, fp32, heads=encoder.heads, hidden=encoder.hidden, layers=encoder.layers)
-    quantise_dynamic(fp32, int8)
+    quantise_dynamic(fp32, int8, layers=encoder.layers)
     plain.unlink()
     export_ranker(
         ItemVectors(
