@@ -76,10 +76,10 @@ class Split:
 
 
 def split_interactions(dataset: Dataset, seed: int) -> Split:
-    """80/10/10 at random by ``seed``; an interaction whose ``split`` is given stays there."""
+    """80/10/10 at random by ``seed``, nothing held out of fewer than ten; an interaction whose ``split`` is given stays there."""
     drawn = np.asarray([index for index, row in enumerate(dataset.interactions) if not row.split], np.int64)
     drawn = drawn[np.random.default_rng(seed).permutation(len(drawn))]
-    first, second = int(0.8 * len(drawn)), int(0.9 * len(drawn))
+    first, second = (int(0.8 * len(drawn)), int(0.9 * len(drawn))) if len(drawn) >= 10 else (len(drawn), len(drawn))
     parts = {TRAIN: drawn[:first], VALIDATION: drawn[first:second], TEST: drawn[second:]}
     for name in SPLITS:
         given = [index for index, row in enumerate(dataset.interactions) if row.split == name]

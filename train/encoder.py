@@ -78,10 +78,10 @@ class Encoder(nn.Module):
         """(batch, tokens, hidden) after the first ``layers`` layers → (batch, hidden), the interest vector."""
         return pool(self._run(hidden, attention_mask, layers, self.layers), attention_mask)
 
-    def freeze_lower(self, layers: int) -> None:
-        """Train only the layers above the first ``layers``."""
-        self.requires_grad_(False)
-        self.bert.encoder.layer[layers:].requires_grad_(True)
+    def train_upper(self, layers: int) -> None:
+        """Train only the layers above the first ``layers``; the others are frozen, and read texts without dropout."""
+        self.requires_grad_(False).eval()
+        self.bert.encoder.layer[layers:].requires_grad_(True).train()
 
     def _run(self, hidden: Tensor, attention_mask: Tensor, first: int, last: int) -> Tensor:
         blocked = (attention_mask[:, None, None, :] == 0) * torch.finfo(hidden.dtype).min  # (batch, 1, 1, tokens)

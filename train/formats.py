@@ -9,7 +9,7 @@ import csv
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -22,6 +22,7 @@ from bertrec.errors import InvalidData
 
 logger = logging.getLogger(__name__)
 
+_ESCAPE = "surrogateescape"  # bytes that are not UTF-8 become lone surrogates, refused once their row and column are known
 _SHOWN_CHARACTERS = 80
 _SHOWN_COLUMNS = 20
 _INDEX_COLUMN = re.compile(r"__index_level_\d+__|")  # what pandas calls its index in parquet and in csv
@@ -52,7 +53,7 @@ class Table:
 def read_table(path: Path, *, required: Sequence[str], known: Sequence[str] = ()) -> Table:
     """The file as a table of its ``known`` columns, or of all columns if none are given.
 
-    Raises InvalidData, naming file, row and column, for a file that is empty, damaged, not UTF-8 or without a ``required`` column.
+    Raises InvalidData, naming file, row and column, if the file is empty, damaged or not UTF-8, or lacks a ``required`` column.
     """
     try:
         if path.stat().st_size == 0:
@@ -60,14 +61,16 @@ def read_table(path: Path, *, required: Sequence[str], known: Sequence[str] = ()
         table, names = _READERS[path.suffix](path, known)
     except OSError as error:
         raise InvalidData(f"{path}: cannot be read: {error}; accepted is a whole, readable {path.suffix[1:]} file") from error
-    _check_names(path, names, required)
     if not table.row_count:
-        raise InvalidData(f"{path}: found no rows; accepted is a file with at least one row")
+        raise InvalidData(f"{path}: found no rows, a header at most; accepted is a file with at least one row")
+    for name in required:
+        if name not in names:
+            raise InvalidData(
+                f"{path}, column {name}: missing; found are the columns {_listed(names)}; accepted is a file with {name}"
+            )
     ignored = [name for name in names if name not in table.columns]
     if ignored:
-        logger.warning("%s: ignored the columns %s; known are %s", path, _listed(ignored), ", ".join(known) or "all others")
-    for name, values in table.columns.items():
-        _check_values(table, name, values)
+        logger.warning("%s: ignored the columns %s%s", path, _listed(ignored), f"; known are {', '.join(known)}" if known else "")
     return table
 
 
@@ -85,15 +88,17 @@ def shown(value: object) -> str:
 
 def _read_parquet(path: Path, known: Sequence[str]) -> tuple[Table, list[str]]:
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-        names = list(file.schema_arrow.names)
-        _check_names(path, names, ())
-        wanted = _wanted(names, known)
-        arrow = file.read(columns=wanted).select(wanted)
-        columns = {name: _arrow_values(path, name, arrow.column(name)) for name in wanted}
-    except pa.ArrowException as error:
-        raise InvalidData(f"{path}: found something that is not readable parquet ({error}); accepted is a parquet file") from error
-    return Table(path, columns, arrow.num_rows), names
+        with pyarrow.parquet.ParquetFile(path) as file:
+            names = list(file.schema_arrow.names)
+            _check_names(f"{path}", names)
+            wanted = _wanted(names, known)
+            arrow = file.read(columns=wanted)
+            columns = {name: _arrow_values(path, name, arrow.column(name)) for name in wanted}
+            return Table(path, columns, arrow.num_rows), names
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise InvalidData(
+            f"{path}: found something that is not readable parquet ({error}); accepted is a parquet file"
+        ) from error
 
 
 def _arrow_values(path: Path, name: str, column: Any) -> list[object]:  # noqa: ANN401  (pyarrow has no types)
@@ -114,10 +119,9 @@ def _arrow_values(path: Path, name: str, column: Any) -> list[object]:  # noqa: 
     plain = (pa.types.is_null, pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
     if not any(is_kind(column.type) for is_kind in plain):
         row = next((row for row in range(len(column)) if column[row].is_valid), 0)
-        raise InvalidData(
-            f"{path}, {_place(row + 1)}, column {name}: found {kind}; accepted are text, numbers, true/false and dates, not nested"
-        )
-    return list(column.to_pylist())
+        accepted = "text, numbers, true/false and dates, not nested"
+        raise InvalidData(f"{path}, {_place(row + 1)}, column {name}: found {kind}; accepted are {accepted}")
+    return list(column.to_pylist() if column.null_count else column.to_numpy().tolist())  # numpy is the quicker one
 
 
 def _from_decimal(value: Decimal | None) -> int | float | None:
@@ -134,67 +138,76 @@ def _arrow_texts(path: Path, name: str, column: Any) -> list[object]:  # noqa: A
             try:
                 (value or b"").decode("utf-8")
             except UnicodeDecodeError as error:
-                raise InvalidData(
-                    f"{path}, {_place(row + 1)}, column {name}: found the byte 0x{value[error.start]:02x}, not UTF-8; accepted is UTF-8"
-                ) from None
+                found = f"the byte 0x{value[error.start]:02x}, not UTF-8"
+                raise InvalidData(f"{path}, {_place(row + 1)}, column {name}: found {found}; accepted is UTF-8") from None
         raise
 
 
 def _read_csv(path: Path, known: Sequence[str]) -> tuple[Table, list[str]]:
-    rows: list[list[str]] = []
-    lines: list[int] = []
     names: list[str] = []
-    with path.open("rb") as file:
-        reader = csv.reader(_decoded(file), strict=True, skipinitialspace=True)
-        line = 1
+    columns: dict[str, list[object]] = {}
+    lines: list[int] = []
+    line = 1
+    with path.open(encoding="utf-8-sig", errors=_ESCAPE, newline="") as file:
+        reader = csv.reader(file, strict=True, skipinitialspace=True)
         try:
             for fields in reader:
                 if not names:
                     names = [field.strip() for field in fields]
+                    _check_names(f"{path}, line {line}", names)
+                    columns = {name: [] for name in _wanted(names, known)}
+                    positions = [(names.index(name), column) for name, column in columns.items()]
                 elif fields:  # a blank line is no row
-                    rows.append(fields)
                     lines.append(line)
                     if len(fields) != len(names):
-                        raise InvalidData(
-                            f"{path}, {_place(len(rows), line)}: found {len(fields)} fields; "
-                            f"accepted are {len(names)}, as in the header: {_listed(names)}"
-                        )
+                        found = f"{len(fields)} fields; accepted are {len(names)}, as in the header: {_listed(names)}"
+                        raise InvalidData(f"{path}, {_place(len(lines), line)}: found {found}")
+                    for position, column in positions:
+                        column.append(fields[position])
+                    if not "".join(fields).isascii():
+                        _check_row(Table(path, columns, len(lines), lines))
                 line = reader.line_num + 1
         except csv.Error as error:
-            hint = "fields quoted as RFC 4180 says, at most 131,072 characters each; is a quote left open?"
-            raise InvalidData(f"{path}, {_place(len(rows) + 1, line)}: found bad csv ({error}); accepted are {hint}") from None
-    _check_names(path, names, ())
-    by_position = list(zip(*rows, strict=True)) or [()] * len(names)
-    columns = {name: by_position[names.index(name)] for name in _wanted(names, known)}
-    return Table(path, columns, len(rows), lines), names
+            accepted = "fields quoted as RFC 4180 says, at most 131,072 characters each; is a quote left open?"
+            raise InvalidData(
+                f"{path}, {_place(len(lines) + 1, line)}: found bad csv ({error}); accepted are {accepted}"
+            ) from None
+    return Table(path, columns, len(lines), lines), names
 
 
 def _read_jsonl(path: Path, known: Sequence[str]) -> tuple[Table, list[str]]:
-    rows: list[dict[str, object]] = []
-    lines: list[int] = []
     names: dict[str, None] = {}  # a set that keeps its order
-    with path.open("rb") as file:
-        for line, text in enumerate(_decoded(file), start=1):
-            if not text.strip():
+    columns: dict[str, list[object]] = {}
+    lines: list[int] = []
+    with path.open(encoding="utf-8-sig", errors=_ESCAPE, newline="\n") as file:
+        for line, text in enumerate(file, start=1):
+            if text.isspace():
                 continue
-            row = _json_object(path, _place(len(rows) + 1, line), text)
-            rows.append(row)
-            lines.append(line)
+            row = _json_object(path, len(lines) + 1, line, text)
             if not row.keys() <= names.keys():
+                _check_names(f"{path}, {_place(len(lines) + 1, line)}", list(row))
                 names.update(dict.fromkeys(row))
-    columns = {name: [row.get(name) for row in rows] for name in _wanted(list(names), known)}
-    return Table(path, columns, len(rows), lines), list(names)
+                for name in _wanted(list(row), known):
+                    columns.setdefault(name, [None] * len(lines))
+            lines.append(line)
+            for name, column in columns.items():
+                column.append(row.get(name))
+            if not text.isascii() or "\\u" in text or text.rfind("{") > 0 or "[" in text:
+                _check_row(Table(path, columns, len(lines), lines))
+    return Table(path, columns, len(lines), lines), list(names)
 
 
-def _json_object(path: Path, place: str, text: str) -> dict[str, object]:
+def _json_object(path: Path, row: int, line: int, text: str) -> dict[str, object]:
+    accepted = "one JSON object a line, in UTF-8"
     try:
-        row = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        found = _not_unicode(text) or f"malformed JSON ({error})"
-        raise InvalidData(f"{path}, {place}: found {found}; accepted is one JSON object a line, in UTF-8") from None
-    if not isinstance(row, dict):
-        raise InvalidData(f"{path}, {place}: found {_shown_json(row)}; accepted is one JSON object a line")
-    return row
+        why = f"{error.msg} at character {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        found = _not_unicode(text) or f"malformed JSON ({why})"
+        raise InvalidData(f"{path}, {_place(row, line)}: found {found}; accepted is {accepted}") from None
+    if not isinstance(value, dict):
+        raise InvalidData(f"{path}, {_place(row, line)}: found {_shown_json(value)}; accepted is {accepted}")
+    return value
 
 
 _READERS: Mapping[str, Callable[[Path, Sequence[str]], tuple[Table, list[str]]]] = {
@@ -205,36 +218,28 @@ _READERS: Mapping[str, Callable[[Path, Sequence[str]], tuple[Table, list[str]]]]
 SUFFIXES = tuple(_READERS)
 
 
-def _decoded(file: Iterator[bytes]) -> Iterator[str]:
-    """The lines as text. A byte that is not UTF-8 becomes a lone surrogate, found once its row and column are known."""
-    for number, line in enumerate(file):
-        text = line.decode("utf-8", "surrogateescape")
-        yield text.removeprefix("\ufeff") if number == 0 else text
-
-
 def _wanted(names: Sequence[str], known: Sequence[str]) -> list[str]:
     return [name for name in names if (name in known if known else not _INDEX_COLUMN.fullmatch(name))]
 
 
-def _check_names(path: Path, names: Sequence[str], required: Sequence[str]) -> None:
+def _check_names(place: str, names: Sequence[str]) -> None:
     for name in names:
         if not name.isascii() and (found := _not_unicode(name)):
-            raise InvalidData(f"{path}: found {found} in the name of the column {name!r}; accepted is UTF-8")
-    twice = sorted({name for name in names if name and names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if twice:
-        raise InvalidData(f"{path}, column {twice[0]}: found twice; accepted is one column of a name")
-    for name in required:
-        if name not in names:
-            raise InvalidData(f"{path}, column {name}: missing; found are the columns {_listed(names)}; accepted is a file with {name}")
+            raise InvalidData(f"{place}: found {found} in the name of the column {name!r}; accepted is UTF-8")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidData(f"{place}: found more than one column called {twice or '(no name)'}; accepted is one column of a name")
 
 
-def _check_values(table: Table, name: str, values: Sequence[object]) -> None:
-    for row, value in enumerate(values):
-        if isinstance(value, str):
-            if not value.isascii() and (found := _not_unicode(value)):
-                raise table.error(row, name, found=found, accepted="UTF-8 text")
-        elif isinstance(value, (dict, list)):
-            raise table.error(row, name, found=_shown_json(value), accepted="text, a number, true, false or null")
+def _check_row(table: Table) -> None:
+    """Refuse what is no Unicode, or nested, in the last row read so far; the readers ask where a quick test finds it possible."""
+    row = table.row_count - 1
+    for name, values in table.columns.items():
+        value = values[row]
+        if isinstance(value, (dict, list)):
+            raise table.error(row, name, found=f"{_shown_json(value)} inside", accepted="text, a number, true, false or null")
+        if isinstance(value, str) and (found := _not_unicode(value)):
+            raise table.error(row, name, found=found, accepted="UTF-8 text")
 
 
 def _not_unicode(text: str) -> str:
@@ -251,7 +256,7 @@ def _not_unicode(text: str) -> str:
 
 def _shown_json(value: object) -> str:
     if isinstance(value, (dict, list)):
-        return f"a nested {'object' if isinstance(value, dict) else 'list'} ({json.dumps(value)[:_SHOWN_CHARACTERS]})"
+        return "an object" if isinstance(value, dict) else "a list"
     return "null" if value is None else shown(value)
 
 

@@ -1,0 +1,160 @@
+"""A whole training run on a tiny data set and a tiny BERT: what it leaves, what it reuses, what it resumes, what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bertrec.catalogue import Catalogue
+from bertrec.errors import InvalidData, InvalidInput, InvalidRun
+from tests import tiny
+from train import optimise
+from train.__main__ import main
+from train.evaluate import evaluate
+from train.fit import fit
+from train.run import METRICS_FILE, RUN_FILE, Run, open_run
+from train.settings import PRESETS, FitSettings, Preset
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_data(tmp_path_factory.mktemp("data") / "checkerboard", per_item=6)
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_backbone: Path) -> FitSettings:
+    return dataclasses.replace(PRESETS[Preset.QUICK], backbone=str(tiny_backbone), epochs=2, batch_size=8, max_minutes=None)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, data: Path, settings: FitSettings) -> Run:
+    return fit(str(data), settings, tmp_path_factory.mktemp("runs") / "tiny")
+
+
+def test_the_right_item_of_the_checkerboard_comes_first(run: Run) -> None:
+    evaluation = evaluate(run)
+    assert evaluation.items == tiny.ITEMS
+    assert evaluation.rankers["fused"].recall_at_1 == 1.0
+    assert evaluation.rankers["TF-IDF centroid"].recall_at_1 == 1.0
+    # Every item was chosen as often as the others but for the split, so popularity knows next to nothing.
+    assert evaluation.rankers["popularity"].recall_at_1 < 0.3
+    written = json.loads((run.folder / METRICS_FILE).read_text())
+    assert written["rankers"]["fused"]["ndcg_at_10"] == 1.0
+    assert written["split"] == "test"
+
+
+def test_fine_tuning_moves_the_upper_layers_and_nothing_else(run: Run, tiny_backbone: Path) -> None:
+    from train.encoder import Encoder
+
+    before, after = Encoder.load(tiny_backbone).state_dict(), Encoder.load(run.encoder_folder).state_dict()
+    moved = {name for name, value in before.items() if not np.array_equal(value.numpy(), after[name].numpy())}
+    assert moved
+    assert all(name.startswith("bert.encoder.layer.1.") for name in moved)
+
+
+def test_items_are_centred_so_that_reasons_compare_with_the_average_item(run: Run) -> None:
+    for signal in ("text", "lexical", "prior"):
+        assert np.abs(run.array(f"items/{signal}").mean(axis=0)).max() < 1e-5
+
+
+def test_the_catalogue_knows_what_tells_its_items_from_others(run: Run) -> None:
+    items = Catalogue.load(run.catalogue_file).items
+    assert [item.item_id for item in items] == [str(number) for number in range(tiny.ITEMS)]
+    assert set(items[0].keywords[:2]) == set(tiny.item_text(0).split())
+    assert items[0].attributes == {"colour": tiny.WORDS[0]}
+
+
+def test_the_same_seed_gives_the_same_run(run: Run, data: Path, settings: FitSettings, tmp_path: Path) -> None:
+    again = fit(str(data), settings, tmp_path / "again")
+    for name in ("items/text", "items/lexical", "items/prior"):
+        np.testing.assert_array_equal(run.array(name), again.array(name))
+
+
+def test_an_interrupted_run_continues_to_the_same_result(
+    run: Run, data: Path, settings: FitSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimise, "CHECKPOINT_EVERY_S", 0.0)
+    step, steps = optimise._step, 0
+
+    def interrupted_step(*arguments: object) -> float:
+        nonlocal steps
+        steps += 1
+        if steps == 15:
+            raise KeyboardInterrupt
+        return step(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(optimise, "_step", interrupted_step)
+    with pytest.raises(KeyboardInterrupt):
+        fit(str(data), settings, tmp_path / "cut")
+    with pytest.raises(InvalidRun, match="not finished; the same fit command continues it"):
+        open_run(tmp_path / "cut")
+    monkeypatch.setattr(optimise, "_step", step)
+    continued = fit(str(data), settings, tmp_path / "cut")
+    for name in ("items/text", "items/lexical", "items/prior"):
+        np.testing.assert_array_equal(run.array(name), continued.array(name))
+    assert sorted(path.name for path in continued.folder.iterdir()) == sorted(
+        path.name for path in run.folder.iterdir() if path.name != METRICS_FILE
+    )
+
+
+def test_a_finished_run_is_reused(run: Run, data: Path, settings: FitSettings, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run.folder / RUN_FILE).stat().st_mtime_ns
+    fit(str(data), settings, run.folder)
+    assert (run.folder / RUN_FILE).stat().st_mtime_ns == before
+    assert "reused" in capsys.readouterr().err
+
+
+def test_an_evaluation_is_reused_for_the_same_split_only(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    first = evaluate(run)
+    capsys.readouterr()
+    assert evaluate(run) == first
+    assert "reused" in capsys.readouterr().err
+    assert evaluate(run, "validation").split == "validation"
+    assert "reused" not in capsys.readouterr().err
+
+
+def test_a_time_budget_that_is_too_small_still_gives_a_run(data: Path, settings: FitSettings, tmp_path: Path) -> None:
+    hurried = fit(str(data), dataclasses.replace(settings, max_minutes=1e-6), tmp_path / "hurried")
+    assert hurried.record["texts_read"] == 0
+    assert evaluate(hurried).rankers["lexical alone"].recall_at_1 == 1.0
+
+
+def test_what_cannot_be_run_is_refused(run: Run, data: Path, settings: FitSettings, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRun, match=r"seed: 0 there, 1 asked for.*another --output"):
+        fit(str(data), dataclasses.replace(settings, seed=1), run.folder)
+    with pytest.raises(InvalidRun, match="is not empty and holds no run"):
+        fit(str(data), settings, data)
+    with pytest.raises(InvalidData, match="clothing"):
+        fit(str(tmp_path / "nothing"), settings, tmp_path / "out")
+    with pytest.raises(InvalidInput, match="cannot be loaded"):
+        fit(str(data), dataclasses.replace(settings, backbone=str(data)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InvalidRun, match="python -m train fit"):
+        open_run(tmp_path / "nothing")
+
+
+def test_data_that_changed_since_training_is_noticed(data: Path, settings: FitSettings, tmp_path: Path) -> None:
+    copy = shutil.copytree(data, tmp_path / "copy")
+    trained = fit(str(copy), settings, tmp_path / "run")
+    with (copy / "interactions.jsonl").open("a") as file:
+        file.write('{"item_id": "0", "text": "one more"}\n')
+    with pytest.raises(InvalidRun, match="has changed since"):
+        evaluate(trained)
+
+
+def test_the_command_line_fits_and_evaluates(
+    data: Path, tiny_backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(tmp_path / "run")
+    assert main(["fit", "--data", str(data), "--backbone", str(tiny_backbone), "--output", folder, "--max-minutes", "2"]) == 0
+    assert main(["evaluate", "--run", folder]) == 0
+    printed = capsys.readouterr().out
+    assert "fused" in printed
+    assert "NDCG@10" in printed
+    assert main(["evaluate", "--run", str(tmp_path / "nothing")]) == 2
+    assert capsys.readouterr().err.startswith("error: ")

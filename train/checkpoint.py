@@ -1,0 +1,66 @@
+"""Checkpoints of fine-tuning: one safetensors file, replaced as a whole, so that a kill leaves the last good one."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from train.optimise import FineTuning
+
+FILE = "checkpoint.safetensors"
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
+
+
+def save_checkpoint(folder: Path, tuning: FineTuning, settings: str) -> None:
+    """Write weights, optimiser moments, the random state and the step; ``settings`` guards against mixing two runs."""
+    tensors = {name: value for name, value in _trained(tuning).items()}
+    for row, parameter in enumerate(_parameters(tuning)):
+        for moment in _MOMENTS:
+            if moment in tuning.optimiser.state[parameter]:
+                tensors[f"optimiser.{row}.{moment}"] = tuning.optimiser.state[parameter][moment]
+    tensors["random"] = torch.get_rng_state()
+    partial = folder / f"{FILE}.partial"
+    detached = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
+    save_file(detached, partial, metadata={"step": json.dumps(tuning.step), "settings": settings})
+    os.replace(partial, folder / FILE)
+
+
+def load_checkpoint(folder: Path, tuning: FineTuning, settings: str) -> bool:
+    """Put ``tuning`` where the checkpoint left it; False where there is none of these settings, or it cannot be read."""
+    path = folder / FILE
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
+    except (SafetensorError, OSError):
+        return False
+    if metadata.get("settings") != settings:
+        return False
+    with torch.no_grad():
+        for name, parameter in _trained(tuning).items():
+            parameter.copy_(tensors[name])
+    for row, parameter in enumerate(_parameters(tuning)):
+        state = {moment: tensors[f"optimiser.{row}.{moment}"] for moment in _MOMENTS if f"optimiser.{row}.{moment}" in tensors}
+        if state:
+            tuning.optimiser.state[parameter] = state
+    torch.set_rng_state(tensors["random"])
+    tuning.step = json.loads(metadata["step"])
+    return True
+
+
+def _trained(tuning: FineTuning) -> dict[str, Tensor]:
+    """Name → parameter, of everything that fine-tuning changes."""
+    encoder = {f"encoder.{name}": value for name, value in tuning.encoder.named_parameters() if value.requires_grad}
+    return {**encoder, **{f"items.{name}": value for name, value in tuning.side.named_parameters()}}
+
+
+def _parameters(tuning: FineTuning) -> list[Tensor]:
+    return [parameter for group in tuning.optimiser.param_groups for parameter in group["params"]]

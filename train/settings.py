@@ -1,0 +1,71 @@
+"""Settings of a training run: one frozen dataclass, two presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from bertrec.errors import InvalidInput
+from train.encoder import DEFAULT_BACKBONE
+
+
+class Preset(str, Enum):
+    """How much to spend."""
+
+    QUICK = "quick"
+    FULL = "full"
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Everything that decides a run's result, besides the data.
+
+    max_tokens: the encoder reads so many tokens of a text. trained_layers: upper layers that are fine-tuned; the layers below
+    them and the embeddings stay as pre-trained. item_epochs: passes over the frozen vectors that fit the item vectors before the
+    encoder moves. epochs: passes that fine-tune encoder and items together.
+    """
+
+    preset: Preset
+    seed: int = 0
+    backbone: str = DEFAULT_BACKBONE
+    max_tokens: int = 64
+    trained_layers: int = 1
+    epochs: int = 1
+    batch_size: int = 32
+    encoder_learning_rate: float = 2e-4
+    item_learning_rate: float = 3e-3
+    item_epochs: int = 4
+    item_batch_size: int = 256
+    item_first_learning_rate: float = 1e-2
+    lexical_dimensions: int = 384
+    lexical_terms: int = 10_000
+    prior_weight: float = 0.5  # β in the training softmax; what is served is chosen on validation
+    max_minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        positive = (
+            "max_tokens",
+            "trained_layers",
+            "epochs",
+            "batch_size",
+            "item_batch_size",
+            "lexical_dimensions",
+            "lexical_terms",
+        )
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise InvalidInput(f"{name} is {getattr(self, name)}; accepted is 1 or more")
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise InvalidInput(f"max_minutes is {self.max_minutes}; accepted is a number above 0")
+        if self.seed < 0:
+            raise InvalidInput(f"seed is {self.seed}; accepted is 0 or more")
+
+
+PRESETS = {
+    # The top layer moves, on states of the lower ones that are computed once: minutes on two cores.
+    Preset.QUICK: FitSettings(Preset.QUICK, max_minutes=5.0),
+    # Every layer moves: about an hour on two cores.
+    Preset.FULL: FitSettings(
+        Preset.FULL, max_tokens=96, trained_layers=6, epochs=3, encoder_learning_rate=1e-4, item_learning_rate=5e-3
+    ),
+}
