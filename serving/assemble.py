@@ -1,0 +1,193 @@
+"""From a bundle to a folder that Triton serves as it stands.
+
+<output>/
+  repository.json                        what was assembled from what, and how to serve it
+  models/recommend/configs/*.pbtxt       models/recommend/<version>/{model.py, bertrec/, bundle/, engine.txt}
+  models/encoder/configs/*.pbtxt         models/encoder/<version>/model.onnx
+  models/ranker/configs/*.pbtxt          models/ranker/<version>/model.onnx
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+
+import bertrec
+from bertrec.bundle import MANIFEST_FILE, Bundle
+from bertrec.errors import InvalidInput
+from bertrec.tensors import ENCODER, MODELS, RANKER, RECOMMEND
+
+log = logging.getLogger(__name__)
+
+TEMPLATES = Path(__file__).parent.parent / "triton_models"
+REPOSITORY_FILE = "repository.json"
+MODELS_FOLDER = "models"
+CONTAINER = "nvcr.io/nvidia/tritonserver:24.10-py3"
+FUSED_DOMAIN = b"com.microsoft"
+RANKER_ENGINE = "fp32"
+"""The ranker is exported in one precision: it is small, and ties between items are broken by the last digit."""
+
+
+class Target(str, Enum):
+    """Where the repository is to be served; the name of the config files that it uses."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+@dataclass(frozen=True)
+class Repository:
+    """What repository.json says: what was assembled, and the commands that serve it."""
+
+    bundle: str  # the bundle's whole fingerprint
+    source: str  # sha256 over bertrec and triton_models, which are copied too
+    target: str
+    engine: str
+    version: int
+    commands: dict[str, str]
+
+
+def assemble(bundle_folder: Path, output: Path, *, target: Target, engine: str = "fp32", version: int = 1) -> Path:
+    """Write the Triton repository for the bundle in ``bundle_folder`` to ``output``, and return ``output``.
+
+    The bundle is verified wholly first. The folder appears complete or not at all; one that holds the same already is left as
+    it is, one that holds an older assembly is replaced, and any other that is not empty is refused.
+    Raises InvalidBundle for a bundle that is not whole; InvalidInput for an unknown engine or target, or an unfit ``output``.
+    """
+    target = _target(target)
+    if version < 1:
+        raise InvalidInput(f"version is {version}; accepted is a whole number of at least 1")
+    bundle = Bundle.open(bundle_folder)
+    engines = {
+        ENCODER.name: bundle.engine_path(ENCODER.name, engine),
+        RANKER.name: bundle.engine_path(RANKER.name, RANKER_ENGINE),
+    }
+    wanted = Repository(bundle.manifest.fingerprint, _source(), target.value, engine, version, _commands(target))
+    if target is Target.GPU:
+        _warn_of_fused_operators(engines[ENCODER.name])
+    output = Path(output)
+    if _holds(output) == wanted:
+        log.info("%s holds this repository already; it is used as it is", output)
+        return output
+    with _replacing(output) as folder:
+        for model in MODELS:
+            shutil.copytree(TEMPLATES / model.name / "configs", folder / MODELS_FOLDER / model.name / "configs")
+        for name, path in engines.items():
+            _copy(path, folder / MODELS_FOLDER / name / str(version) / "model.onnx")
+        _write_recommend(folder / MODELS_FOLDER / RECOMMEND.name / str(version), bundle, engine)
+        (folder / REPOSITORY_FILE).write_text(json.dumps(asdict(wanted), indent=2) + "\n", encoding="utf-8")
+    log.info("assembled %s: bundle %s, engine %s, target %s", output, bundle.fingerprint, engine, target.value)
+    return output
+
+
+def describe(repository: Path) -> Repository:
+    """What an assembled repository holds. Raises InvalidInput where the folder is none."""
+    try:
+        return Repository(**json.loads((repository / REPOSITORY_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise InvalidInput(
+            f"{repository} is not an assembled repository; one is written by: "
+            "python -m serving assemble --bundle BUNDLE --target cpu --output DIR"
+        ) from None
+
+
+def _target(given: str) -> Target:
+    try:
+        return Target(given)
+    except ValueError:
+        raise InvalidInput(f"target is {given!r}; accepted are {', '.join(one.value for one in Target)}") from None
+
+
+def _warn_of_fused_operators(engine: Path) -> None:
+    if FUSED_DOMAIN in engine.read_bytes():
+        log.warning(
+            "%s has fused operators of ONNX Runtime's own (%s), which TensorRT cannot compile; CUDA runs them instead. "
+            "For TensorRT, export an engine without fusion",
+            engine,
+            FUSED_DOMAIN.decode(),
+        )
+
+
+def _commands(target: Target) -> dict[str, str]:
+    """How to serve the repository, from the folder that it lies in."""
+    options = f"--model-config-name={target.value}"
+    gpus = " --gpus all" if target is Target.GPU else ""
+    return {
+        "tritonserver": f"tritonserver --model-repository={MODELS_FOLDER} {options}",
+        "docker": f"docker run --rm{gpus} --shm-size=256m -p 8000-8002:8000-8002 -v $PWD/{MODELS_FOLDER}:/models {CONTAINER} "
+        f"sh -c 'pip install tokenizers && tritonserver --model-repository=/models {options}'",
+    }
+
+
+def _write_recommend(folder: Path, bundle: Bundle, engine: str) -> None:
+    """The version folder of ``recommend``: its code, the package, and the bundle without its engine files."""
+    folder.mkdir(parents=True)
+    _copy(TEMPLATES / RECOMMEND.name / "1/model.py", folder / "model.py")
+    for path in _package_files():
+        _copy(path, folder / "bertrec" / path.relative_to(_package()))
+    engine_files = {record.file for record in bundle.manifest.engines}
+    for name in (MANIFEST_FILE, *bundle.manifest.files):
+        if name not in engine_files:
+            _copy(bundle.folder / name, folder / "bundle" / name)
+    (folder / "engine.txt").write_text(f"{engine}\n", encoding="utf-8")
+
+
+def _package() -> Path:
+    assert bertrec.__file__ is not None
+    return Path(bertrec.__file__).parent
+
+
+def _package_files() -> list[Path]:
+    """The package's own modules; not the client, which an installed bertrec holds as well."""
+    return sorted(_package().glob("*.py"))
+
+
+def _source() -> str:
+    """sha256 over all that is copied beside the bundle."""
+    digest = hashlib.sha256()
+    for folder, paths in ((_package(), _package_files()), (TEMPLATES, sorted(TEMPLATES.rglob("*.p[yb]*")))):
+        for path in paths:
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(folder)} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def _holds(output: Path) -> Repository | None:
+    """What ``output`` holds, None for nothing. Raises InvalidInput where that is not ours to replace."""
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return None
+    try:
+        return describe(output)
+    except InvalidInput:
+        raise InvalidInput(f"{output} holds something else than an assembled repository; choose another --output") from None
+
+
+@contextmanager
+def _replacing(output: Path) -> Iterator[Path]:
+    """A new folder beside ``output`` that takes its place once the block has succeeded, and is removed if it did not."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
+        new, old = Path(temporary, "new"), Path(temporary, "old")
+        new.mkdir()
+        yield new
+        try:
+            if output.exists():
+                os.rename(output, old)
+            os.rename(new, output)
+        finally:
+            if old.exists() and not output.exists():  # interrupted between the two
+                os.rename(old, output)
+
+
+def _copy(source: Path, destination: Path) -> None:
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, destination)

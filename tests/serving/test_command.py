@@ -1,0 +1,139 @@
+"""python -m serving: what it prints, how it ends, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bertrec.bundle import Bundle
+from serving.__main__ import main
+from serving.assemble import describe
+from tests.serving.processes import ROOT, members, parent_of, regions, wait_until, working_folders
+
+FREE_PORTS = ("--grpc-port", "0", "--http-port", "0", "--metrics-port", "0")
+
+
+@contextmanager
+def up(tmp_path: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """``python -m serving up`` as a shell would start it; nothing of it may be left afterwards."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "serving", "up", *FREE_PORTS, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+    assert regions(process.pid) == set()
+    assert working_folders(tmp_path) == []
+
+
+def read_until(process: subprocess.Popen[str], word: str) -> str:
+    """What the process printed up to the line that holds ``word``."""
+    assert process.stdout is not None
+    text = ""
+    for line in process.stdout:
+        text += line
+        if word in line:
+            return text
+    raise AssertionError(f"ended without {word!r}: {text}")
+
+
+def server_of(program: int) -> int:
+    """The tritonserver that a program's supervisor started."""
+    processes = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    (supervisor,) = [process for process in processes if parent_of(process) == program]
+    (server,) = [process for process in processes if parent_of(process) == supervisor]
+    return server
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_up_with_code_0_and_nothing_left(tiny_bundle: Path, tmp_path: Path, number: int) -> None:
+    with up(tmp_path, "--bundle", str(tiny_bundle)) as process:
+        printed = read_until(process, "Ctrl-C")
+        assert re.search(r"python -m client recommend 'a warm coat .*' --url grpc://127\.0\.0\.1:\d+$", printed, re.MULTILINE)
+        found = re.search(r"^HTTP +(http://127\.0\.0\.1:\d+)$", printed, re.MULTILINE)
+        assert found
+        with urllib.request.urlopen(f"{found[1]}/v2/models/recommend/config", timeout=5) as answer:
+            assert json.load(answer)["name"] == "recommend"
+        group = server_of(process.pid)
+        process.send_signal(number)
+        assert process.wait(20) == 0
+        assert members(group) == []
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_a_signal_during_the_start_ends_up_too(tiny_bundle: Path, tmp_path: Path) -> None:
+    with up(tmp_path, "--bundle", str(tiny_bundle)) as process:
+        read_until(process, "starting")
+        wait_until(lambda: bool(regions(process.pid)))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+
+
+def test_up_fails_when_the_server_dies(tiny_bundle: Path, tmp_path: Path) -> None:
+    log = tmp_path / "triton.log"
+    with up(tmp_path, "--bundle", str(tiny_bundle), "--log", str(log)) as process:
+        read_until(process, "Ctrl-C")
+        os.kill(server_of(process.pid), signal.SIGKILL)
+        assert process.wait(20) == 1
+        assert process.stderr is not None
+        assert process.stderr.read() == f"error: Triton ended by itself; see {log}\n"
+    assert "Started GRPCInferenceService" in log.read_text()
+
+
+def test_assemble_tells_how_to_serve_and_that_it_reuses(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    arguments = ["assemble", "--bundle", str(tiny_bundle), "--target", "gpu", "--output", str(tmp_path / "out"), "--version", "3"]
+    assert main(arguments) == 0
+    assert main(arguments) == 0
+    assert "used as it is" in caplog.text
+    printed = capsys.readouterr().out
+    assert "tritonserver --model-repository=models --model-config-name=gpu" in printed
+    repository = describe(tmp_path / "out")
+    assert (repository.bundle, repository.target, repository.version) == (Bundle.open(tiny_bundle).manifest.fingerprint, "gpu", 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["assemble", "--bundle", "{tmp}/none", "--target", "cpu", "--output", "{tmp}/out"], "error: {tmp}/none is not a folder"),
+        (["assemble", "--bundle", "{bundle}", "--target", "cpu", "--output", "{bundle}"], "error: {bundle} holds something else"),
+        (["assemble", "--bundle", "{bundle}", "--target", "cpu", "--output", "/dev/null/x"], "error: "),
+        (["up", "--bundle", "{bundle}", "--engine", "fp8"], "error: {bundle} has no encoder engine 'fp8'; it has fp32, int8"),
+        (["up", "--bundle", "{bundle}", "--http-port", "-1"], "error: http port -1 on 127.0.0.1 cannot be used"),
+    ],
+    ids=["no bundle", "foreign output", "no folder", "engine", "port"],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    places = {"tmp": str(tmp_path), "bundle": str(tiny_bundle)}
+    assert main([argument.format(**places) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(message.format(**places))
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["assemble", "--bundle", "b", "--target", "tpu", "--output", "o"], ["down"]])
+def test_wrong_usage_ends_with_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: python -m serving" in capsys.readouterr().err

@@ -1,0 +1,106 @@
+"""The checked-in Triton configs: valid by Triton's own protobuf, and in step with bertrec.tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import text_format  # type: ignore[import-untyped]  # its stubs are a package of their own
+from tritonclient.grpc import model_config_pb2
+
+from bertrec.tensors import ENCODER, MAX_BATCH_SIZE, MODELS, RANKER, RECOMMEND, ModelSpec, TensorSpec
+from serving.assemble import TEMPLATES, Target
+
+CONFIGS = [(spec, target) for spec in MODELS for target in Target]
+
+# https://github.com/triton-inference-server/onnxruntime_backend/blob/r24.10/README.md, of those that are used here.
+TENSORRT_PARAMETERS = {
+    "precision_mode",
+    "max_workspace_size_bytes",
+    "trt_layer_norm_fp32_fallback",
+    "trt_engine_cache_enable",
+    "trt_timing_cache_enable",
+    "trt_timing_cache_path",
+    "trt_profile_min_shapes",
+    "trt_profile_opt_shapes",
+    "trt_profile_max_shapes",
+}
+
+
+def config_of(spec: ModelSpec, target: Target) -> Any:
+    path = TEMPLATES / spec.name / "configs" / f"{target.value}.pbtxt"
+    return text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+
+
+def dtype_name(data_type: int) -> str:
+    name = str(model_config_pb2.DataType.Name(data_type)).removeprefix("TYPE_")
+    return "BYTES" if name == "STRING" else name
+
+
+def as_config(tensor: TensorSpec) -> tuple[str, str, list[int]]:
+    """How the config must write a tensor: without its batch dimension, and -1 for a named one."""
+    return tensor.name, tensor.dtype, [size if isinstance(size, int) else -1 for size in tensor.shape[1:]]
+
+
+@pytest.mark.parametrize(("spec", "target"), CONFIGS)
+def test_config_holds_what_tensors_say(spec: ModelSpec, target: Target) -> None:
+    config = config_of(spec, target)
+    assert config.name == spec.name
+    assert config.max_batch_size == MAX_BATCH_SIZE
+    assert [(one.name, dtype_name(one.data_type), list(one.dims)) for one in config.input] == [
+        as_config(one) for one in spec.inputs
+    ]
+    assert [(one.name, dtype_name(one.data_type), list(one.dims)) for one in config.output] == [
+        as_config(one) for one in spec.outputs
+    ]
+
+
+@pytest.mark.parametrize(("spec", "target"), CONFIGS)
+def test_every_model_joins_requests_and_serves_every_version(spec: ModelSpec, target: Target) -> None:
+    config = config_of(spec, target)
+    assert config.HasField("dynamic_batching")
+    assert config.version_policy.HasField("all")
+
+
+@pytest.mark.parametrize("spec", MODELS)
+def test_there_is_a_config_for_each_target_and_no_other(spec: ModelSpec) -> None:
+    files = {path.name for path in (TEMPLATES / spec.name / "configs").iterdir()}
+    assert files == {f"{target.value}.pbtxt" for target in Target}
+
+
+@pytest.mark.parametrize("target", Target)
+def test_engines_run_where_the_target_says_and_recommend_on_the_cpu(target: Target) -> None:
+    group = model_config_pb2.ModelInstanceGroup
+    assert [one.kind for one in config_of(RECOMMEND, target).instance_group] == [group.KIND_CPU]
+    wanted = group.KIND_GPU if target is Target.GPU else group.KIND_CPU
+    for spec in (ENCODER, RANKER):
+        config = config_of(spec, target)
+        assert config.backend == "onnxruntime"
+        assert [one.kind for one in config.instance_group] == [wanted]
+
+
+def test_the_two_configs_of_recommend_differ_in_comments_only() -> None:
+    assert config_of(RECOMMEND, Target.CPU) == config_of(RECOMMEND, Target.GPU)
+
+
+def test_the_gpu_encoder_is_compiled_by_tensorrt_in_half_precision_and_never_from_a_stale_cache() -> None:
+    (accelerator,) = config_of(ENCODER, Target.GPU).optimization.execution_accelerators.gpu_execution_accelerator
+    assert accelerator.name == "tensorrt"
+    assert set(accelerator.parameters) == TENSORRT_PARAMETERS
+    assert accelerator.parameters["precision_mode"] == "FP16"
+    assert accelerator.parameters["trt_engine_cache_enable"] == "0"
+    assert accelerator.parameters["trt_profile_max_shapes"].startswith(f"input_ids:{MAX_BATCH_SIZE}x")
+
+
+@pytest.mark.parametrize("target", Target)
+def test_warm_up_gives_every_input_of_the_encoder(target: Target) -> None:
+    samples = config_of(ENCODER, target).model_warmup
+    assert samples
+    for sample in samples:
+        assert sorted(sample.inputs) == sorted(one.name for one in ENCODER.inputs)
+        assert len({tuple(one.dims) for one in sample.inputs.values()}) == 1
+
+
+def test_every_model_folder_is_known() -> None:
+    assert {path.name for path in Path(TEMPLATES).iterdir() if path.is_dir()} == {spec.name for spec in MODELS}

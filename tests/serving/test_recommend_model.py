@@ -1,0 +1,196 @@
+"""triton_models/recommend/1/model.py apart from Triton: what it does when the models that it asks answer badly."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bertrec.answers import Recommendation
+from bertrec.bundle import Bundle
+from bertrec.engine import OnnxEngine
+from bertrec.tensors import ANSWER, ENCODER, INTEREST_VECTOR, OPTIONS, RANKER, SCORE, TEXT
+from tests.serving.asking import strings
+from tests.tiny import item_text
+
+Outputs = dict[str, NDArray[Any]]
+
+
+@dataclass
+class Tensor:
+    """As pb_utils.Tensor."""
+
+    given_name: str
+    values: NDArray[Any]
+
+    def name(self) -> str:
+        return self.given_name
+
+    def as_numpy(self) -> NDArray[Any]:
+        return self.values
+
+
+@dataclass
+class TritonError:
+    """As pb_utils.TritonError, with three of its codes."""
+
+    text: str
+    code: int
+
+    INTERNAL = 1
+    INVALID_ARG = 3
+    UNAVAILABLE = 4
+
+    def message(self) -> str:
+        return self.text
+
+
+@dataclass
+class Response:
+    """As pb_utils.InferenceResponse."""
+
+    tensors: list[Tensor] = field(default_factory=list)
+    problem: TritonError | None = None
+
+    def has_error(self) -> bool:
+        return self.problem is not None
+
+    def error(self) -> TritonError:
+        assert self.problem is not None
+        return self.problem
+
+    def output_tensors(self) -> list[Tensor]:
+        return self.tensors
+
+
+@dataclass
+class Server:
+    """The other models of the server, and how often each was asked for how many texts."""
+
+    run: dict[str, Callable[[Mapping[str, NDArray[Any]]], Outputs]]
+    lacking: str = ""
+    error: str = ""
+    asked: list[tuple[str, int, int]] = field(default_factory=list)  # model, version, texts
+
+    def exec(self, model: str, version: int, inputs: list[Tensor]) -> Response:
+        self.asked.append((model, version, len(inputs[0].values)))
+        if self.error:
+            return Response(problem=TritonError(self.error, TritonError.INTERNAL))
+        outputs = self.run[model]({tensor.name(): tensor.values for tensor in inputs})
+        return Response([Tensor(name, values) for name, values in outputs.items() if name != self.lacking])
+
+
+@pytest.fixture
+def server(tiny_bundle: Path) -> Server:
+    bundle = Bundle.open(tiny_bundle)
+    specs = (ENCODER, RANKER)
+    return Server({spec.name: OnnxEngine(bundle.engine_path(spec.name, "fp32"), spec, threads=1).run for spec in specs})
+
+
+@pytest.fixture
+def model(triton_repository: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The assembled model, version 5 of it, with a pb_utils that answers in this process."""
+    utils = ModuleType("triton_python_backend_utils")
+
+    def request(*, model_name: str, model_version: int, requested_output_names: list[str], inputs: list[Tensor]) -> Any:
+        return SimpleNamespace(exec=lambda: server.exec(model_name, model_version, inputs))
+
+    def tensor_by_name(asked: dict[str, Tensor], name: str) -> Tensor:
+        return asked[name]
+
+    vars(utils).update(
+        Tensor=Tensor,
+        TritonError=TritonError,
+        InferenceRequest=request,
+        InferenceResponse=lambda output_tensors=(), error=None: Response(list(output_tensors), error),
+        get_input_tensor_by_name=tensor_by_name,
+    )
+    monkeypatch.setitem(sys.modules, utils.__name__, utils)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    spec = importlib.util.spec_from_file_location("recommend_model", triton_repository / "models/recommend/1/model.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    loaded = module.TritonPythonModel()
+    loaded.initialize({"model_version": "5"})
+    return loaded
+
+
+def asking(*texts: str, options: str = "{}") -> dict[str, Tensor]:
+    return {
+        TEXT.name: Tensor(TEXT.name, strings(texts)[1]),
+        OPTIONS.name: Tensor(OPTIONS.name, strings([options] * len(texts))[1]),
+    }
+
+
+def items_of(response: Response) -> list[str]:
+    (tensor,) = response.output_tensors()
+    assert tensor.name() == ANSWER.name
+    return [Recommendation.from_json(value.decode()).items[0].item_id for value in tensor.values[:, 0]]
+
+
+def test_requests_are_joined_by_length_at_this_models_own_version_and_dealt_out_again(model: Any, server: Server) -> None:
+    requests = [asking(item_text(3), item_text(4)), asking(" ".join([item_text(5)] * 12)), asking(item_text(6))]
+    assert [items_of(response) for response in model.execute(requests)] == [["3", "4"], ["5"], ["6"]]
+    assert server.asked == [("encoder", 5, 3), ("encoder", 5, 1), ("ranker", 5, 4)]
+
+
+def test_a_bad_request_is_not_computed_and_hurts_nobody(model: Any, server: Server) -> None:
+    first, bad, last = model.execute([asking(item_text(3)), asking(item_text(4), " "), asking(item_text(6))])
+    assert (items_of(first), items_of(last)) == (["3"], ["6"])
+    assert (bad.error().code, bad.error().message()) == (
+        TritonError.INVALID_ARG,
+        "text 1 is empty; say in a few words what is wanted",
+    )
+    assert server.asked[-1] == ("ranker", 5, 2)
+
+
+def test_a_batch_of_bad_requests_asks_nobody(model: Any, server: Server) -> None:
+    assert [response.error().code for response in model.execute([asking(""), asking("a", options="[")])] == [
+        TritonError.INVALID_ARG
+    ] * 2
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(("lacking", "asked"), [(INTEREST_VECTOR.name, "encoder"), (SCORE.name, "ranker")])
+def test_an_answer_without_an_output_is_an_error_and_never_an_empty_answer(
+    model: Any, server: Server, lacking: str, asked: str
+) -> None:
+    server.lacking = lacking
+    (response,) = model.execute([asking("green")])
+    assert response.error().code == TritonError.UNAVAILABLE
+    assert response.error().message() == f"InvalidAnswer: model {asked}, version 5 answered without {lacking}"
+
+
+def test_an_error_of_a_model_reaches_every_good_request_and_leaves_the_bad_its_own(model: Any, server: Server) -> None:
+    server.error = "out of memory"
+    good, bad = model.execute([asking("green"), asking("")])
+    assert good.error().code == TritonError.UNAVAILABLE
+    assert good.error().message() == "Unavailable: model encoder, version 5: out of memory"
+    assert bad.error().code == TritonError.INVALID_ARG
+
+
+def test_whatever_goes_wrong_is_an_error_of_bounded_length(model: Any, server: Server) -> None:
+    def explode(_: Any) -> Outputs:
+        raise ZeroDivisionError("x" * 100_000)
+
+    server.run["ranker"] = explode
+    (response,) = model.execute([asking("green")])
+    assert response.error().code == TritonError.INTERNAL
+    assert response.error().message().startswith("ZeroDivisionError: xxx")
+    assert len(response.error().message()) == 1000
+
+
+def test_a_request_that_cannot_be_read_at_all_is_an_error_of_its_own(model: Any, server: Server) -> None:
+    bad, good = model.execute([{TEXT.name: Tensor(TEXT.name, np.zeros((1, 1), np.int64))}, asking(item_text(2))])
+    assert bad.error().code == TritonError.INTERNAL
+    assert items_of(good) == ["2"]
