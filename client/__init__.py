@@ -1,0 +1,45 @@
+"""Ask for recommendations: from a Triton server, from a bundle in this process, or from the one with the other as fallback.
+
+    with Recommender("grpc://127.0.0.1:8001", fallback="bundles/NAME") as recommender:
+        answer = recommender.recommend("a warm coat that is not bulky", k=10)
+
+Imports no torch, and neither gRPC nor ONNX Runtime before a recommender needs them.
+"""
+
+import logging
+
+from bertrec.answers import Options, RankedItem, Reason, Recommendation
+from bertrec.errors import (
+    BertrecError,
+    DeadlineExceeded,
+    InvalidAnswer,
+    InvalidBundle,
+    InvalidInput,
+    MissingDependency,
+    Unavailable,
+)
+
+from .answer import Answer, ServedBy
+from .backends import Backend
+from .recommender import Recommender
+
+__all__ = [
+    "Answer",
+    "Backend",
+    "BertrecError",
+    "DeadlineExceeded",
+    "InvalidAnswer",
+    "InvalidBundle",
+    "InvalidInput",
+    "MissingDependency",
+    "Options",
+    "RankedItem",
+    "Reason",
+    "Recommendation",
+    "Recommender",
+    "ServedBy",
+    "Unavailable",
+]
+
+# Without it, Python prints a library's warnings on stderr of an application that never asked for them.
+logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -1,0 +1,44 @@
+"""What a recommender returns: the recommendation, and who made it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from bertrec.answers import RankedItem
+
+
+class ServedBy(str, Enum):
+    """Who computed an answer."""
+
+    TRITON = "triton"
+    EDGE = "edge"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The items for one text, best first, and who ranked them.
+
+    truncated: the text was longer than the encoder reads; the rest was not seen by it.
+    engine: the encoder engine that read the text, such as ``fp32``.
+    bundle: fingerprint of the bundle that answered.
+    served_by: the Triton server, or the edge: this process.
+    latency_ms: duration of the whole call; all answers to one list carry the list's.
+    fallback_reason: why the fallback answered instead of the server; None where it did not have to.
+    """
+
+    items: tuple[RankedItem, ...]
+    truncated: bool
+    engine: str
+    bundle: str
+    served_by: ServedBy
+    latency_ms: float
+    fallback_reason: str | None = None
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the fallback answered instead of the server."""
+        return self.fallback_reason is not None
