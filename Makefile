@@ -1,0 +1,44 @@
+# bertrec: `make demo` runs the main job on real data, `make test` passes the tests. Both set up what they need in .venv.
+
+PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$python && break; done)
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint setup wheel clean
+
+demo: setup
+	$(RUN) -m train fit --data clothing --preset quick --seed 0 --output runs/demo
+	$(RUN) -m train evaluate --run runs/demo
+	$(RUN) -m export build --run runs/demo --output bundles/demo
+	$(RUN) -m serving assemble --bundle bundles/demo --target cpu --output deploy/demo
+	$(RUN) -m serving.demo --repository deploy/demo --bundle bundles/demo
+	$(RUN) -m benchmarks latency --bundle bundles/demo --output results/latency.json
+
+test: setup lint
+	$(RUN) -m pytest
+
+lint: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(RUN) -m mypy triton_models/recommend/1/model.py  # alone: a second file of the name model.py
+
+wheel: setup
+	$(RUN) -m build --wheel
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@test "$$(uname -s) $$(uname -m)" = "Linux x86_64" || \
+		{ echo "bertrec trains and serves on Linux x86-64; this is $$(uname -s) $$(uname -m). The client alone installs anywhere: pip install bertrec"; exit 1; }
+	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || \
+		{ echo "bertrec trains and serves on Python 3.11 or 3.12, and '$(PYTHON)' is neither. Install one, or: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "setting up $(VENV) with $(PYTHON): one to three minutes"
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) runs bundles deploy results dist build *.egg-info

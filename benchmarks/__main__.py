@@ -1,0 +1,106 @@
+"""python -m benchmarks: latency."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.table import Table
+
+from benchmarks.latency import LatencySettings, Samples, held_out_reviews, measure_latency, read_texts
+from benchmarks.machine import Provenance, provenance
+from bertrec.bundle import Bundle
+from bertrec.errors import BertrecError
+from bertrec.tensors import ENCODER
+from train.progress import say, show
+from train.run import write_json
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    given = _parser().parse_args(arguments)
+    try:
+        return _latency(given)
+    except BertrecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what the engines of a bundle cost.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    latency = commands.add_parser("latency", help="latency and throughput of every engine, in-process")
+    latency.add_argument("--bundle", required=True, type=Path, metavar="bundles/NAME")
+    latency.add_argument("--output", required=True, type=Path, metavar="results/latency.json")
+    latency.add_argument("--texts", type=Path, help="one text a line; otherwise held-out reviews of the bundled data")
+    latency.add_argument("--rounds", type=int, default=LatencySettings.rounds)
+    latency.add_argument("--threads", type=int, default=LatencySettings.threads, help="of each engine; 0: one for each core")
+    return parser
+
+
+def _latency(given: argparse.Namespace) -> int:
+    bundle = Bundle.open(given.bundle)
+    settings = LatencySettings(rounds=given.rounds, threads=given.threads)
+    texts = read_texts(given.texts) if given.texts else held_out_reviews()
+    samples = measure_latency(bundle, texts, settings)
+    origin = provenance()
+    given.output.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "provenance": asdict(origin),
+        "bundle": bundle.fingerprint,
+        "settings": asdict(settings),
+        "engines": {record.name: dict(record.quality) for record in bundle.manifest.engines if record.model == ENCODER.name},
+        "samples": [asdict(row) for row in samples],
+    }
+    write_json(given.output, content)
+    show(_table(bundle, samples))
+    print(_footnote(origin, settings, samples))
+    say(f"written to {given.output}")
+    return 0
+
+
+def _table(bundle: Bundle, samples: Sequence[Samples]) -> Table:
+    table = Table(title="text in, ten ranked items out: quality and cost of each engine", title_justify="left")
+    columns = ("engine", "NDCG@10", "R@10", "MB", "asked", "p50 ms", "p95 ms", "p99 ms", "texts/s (slowest–fastest round)")
+    for title in columns:
+        table.add_column(title, justify="left" if title in ("engine", "asked") else "right")
+    for record in bundle.manifest.engines:
+        rows = [row for row in samples if record.model == ENCODER.name and row.engine == record.name]
+        for position, row in enumerate(rows):
+            slowest, median, fastest = row.texts_per_second
+            size_mb = bundle.manifest.files[record.file].size_bytes / 1e6
+            quality = (_figure(record.quality, "ndcg_at_10"), _figure(record.quality, "recall_at_10"), f"{size_mb:.1f}")
+            table.add_row(
+                *((record.name, *quality) if position == 0 else ("",) * 4),
+                f"1 {row.workload}" if row.batch == 1 else f"{row.batch} {row.workload}",
+                *[f"{row.percentile_ms(percent):.2f}" for percent in (50, 95, 99)],
+                f"{median:.0f} ({slowest:.0f}–{fastest:.0f})",
+                end_section=position == len(rows) - 1,
+            )
+    return table
+
+
+def _figure(quality: Mapping[str, float], name: str) -> str:
+    """A metric of the manifest; a dash where the engine was not measured at export."""
+    return f"{quality[name]:.4f}" if name in quality else "–"
+
+
+def _footnote(origin: Provenance, settings: LatencySettings, samples: Sequence[Samples]) -> str:
+    requests = {f"{row.batch} {row.workload}": sum(len(turn) for turn in row.rounds_s) for row in samples}
+    counted = ", ".join(f"{number} × {name}" for name, number in requests.items())
+    threads = settings.threads or origin.cores
+    return (
+        f"{origin.cpu}, {origin.cores} cores ({' '.join(origin.cpu_flags)}), {threads} threads an engine, onnxruntime "
+        f"{origin.versions.get('onnxruntime')}; {counted} a request and engine, in {settings.rounds} interleaved rounds; "
+        "quality as measured at export."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
