@@ -37,7 +37,7 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "bertrec trains and serves on Python 3.11 or 3.12, and '$(PYTHON)' is neither. Install one, or: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "setting up $(VENV) with $(PYTHON): one to three minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(RUN) -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 
 clean:

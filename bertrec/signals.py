@@ -25,6 +25,13 @@ TERMS_FILE = "lexical_terms.json"
 IDF_FILE = "lexical_idf.npy"
 PROJECTION_FILE = "lexical_projection.npy"
 
+_FUNCTION_WORDS = frozenset(
+    "a about after all am an and are as at be been but by can could did do does for from had has have i if in is it its me my "
+    "no not of on or our so some that the their them then there they this to too very was we were what when which who will "
+    "with would you your".split()
+)
+"""English words that carry a score by their number and tell a reader nothing; a term made only of them is no reason."""
+
 
 def analyse(text: str) -> list[str]:
     """The words of a text, lower-cased, and its pairs of neighbouring words. Chinese characters are words of their own."""
@@ -107,14 +114,14 @@ class LexicalSignal:
 
 
 def _strongest(terms: Sequence[str], shares: NDArray[np.float32], most: int) -> tuple[str, ...]:
-    """The terms with the largest positive shares; a term that shares a word with a chosen one is left out."""
+    """The terms with the largest positive shares that say something; one that shares a word with a chosen one is left out."""
     chosen: list[str] = []
     said: set[str] = set()
     for row in np.argsort(-shares, kind="stable").tolist():
         if shares[row] <= 0 or len(chosen) == most:
             break
         words = set(terms[row].split())
-        if not words & said:
+        if not words & said and not words <= _FUNCTION_WORDS:
             chosen.append(terms[row])
             said |= words
     return tuple(chosen)

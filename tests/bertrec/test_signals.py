@@ -42,6 +42,11 @@ def test_carriers_are_the_words_that_raise_the_score() -> None:
     assert signal.carriers("soft warm coat", items) == [("warm", "coat"), ("soft",), ("warm coat",)]
 
 
+def test_function_words_are_no_reason() -> None:
+    signal = LexicalSignal(("is", "is not", "not", "not warm"), np.ones(4, np.float32), np.eye(4, dtype=np.float16))
+    assert signal.carriers("it is not warm", np.asarray([[3.0, 3.0, 3.0, 1.0]], np.float32)) == [("not warm",)]
+
+
 def test_keywords_tell_texts_from_others() -> None:
     signal = fit_lexical(TEXTS, dimensions=3, terms=1_000, seed=0)
     assert signal.keywords(["linen summer dress"], most=1) == ("summer",)
