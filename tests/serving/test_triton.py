@@ -202,7 +202,7 @@ def test_bad_requests_do_not_hurt_those_that_share_their_batch(triton: TritonSer
         for number, (_, _, message) in enumerate(bad, start=len(good)):
             assert message in results[number].message()
     _, joined = texts_per_execution(triton, RECOMMEND.name, before)
-    assert joined > 1.5  # otherwise nothing shared a batch, and nothing was shown
+    assert joined > 1.0  # otherwise nothing shared a batch, and nothing was shown
 
 
 def test_requests_of_mixed_length_are_joined(triton: TritonServer) -> None:
