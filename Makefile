@@ -33,7 +33,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@test "$$(uname -s) $$(uname -m)" = "Linux x86_64" || \
 		{ echo "bertrec trains and serves on Linux x86-64; this is $$(uname -s) $$(uname -m). The client alone installs anywhere: pip install bertrec"; exit 1; }
-	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || \
+	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null || \
 		{ echo "bertrec trains and serves on Python 3.11 or 3.12, and '$(PYTHON)' is neither. Install one, or: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "setting up $(VENV) with $(PYTHON): one to three minutes"
 	$(PYTHON) -m venv $(VENV)

@@ -13,8 +13,8 @@ from rich.table import Table
 from benchmarks.latency import LatencySettings, Samples, held_out_reviews, measure_latency, read_texts
 from benchmarks.machine import Provenance, provenance
 from bertrec.bundle import Bundle
-from bertrec.errors import BertrecError
 from bertrec.tensors import ENCODER
+from train.command import run_command
 from train.progress import say, show
 from train.run import write_json
 
@@ -22,14 +22,7 @@ from train.run import write_json
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     given = _parser().parse_args(arguments)
-    try:
-        return _latency(given)
-    except BertrecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
+    return run_command(lambda: _latency(given), interrupted="interrupted; nothing was written")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,9 +12,10 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from bertrec.bundle import Bundle
-from bertrec.errors import BertrecError, InvalidInput
+from bertrec.errors import InvalidInput
 from bertrec.tensors import ENCODER
 from export.build import DEFAULT_ENGINES, EngineName, build_bundle
+from train.command import run_command
 from train.progress import console, say, show
 from train.run import open_run
 
@@ -24,14 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("root").addFilter(lambda record: "pre-processing before quantization" not in record.getMessage())
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
     given = _parser().parse_args(arguments)
-    try:
-        bundle = build_bundle(open_run(given.run), given.output, _engines(given.engines))
-    except BertrecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
+    return run_command(lambda: _build(given), interrupted="interrupted; nothing was written")
+
+
+def _build(given: argparse.Namespace) -> int:
+    bundle = build_bundle(open_run(given.run), given.output, _engines(given.engines))
     show(_table(bundle))
     for record in bundle.manifest.engines:
         if record.why:

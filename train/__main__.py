@@ -13,7 +13,7 @@ import transformers
 from rich.logging import RichHandler
 from rich.table import Table
 
-from bertrec.errors import BertrecError
+from train.command import run_command
 from train.data import SPLITS, TEST
 from train.evaluate import Evaluation, evaluate
 from train.fit import fit
@@ -27,16 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
     transformers.logging.set_verbosity_error()
     given = _parser().parse_args(arguments)
-    try:
-        if given.command == "fit":
-            return _fit(given)
-        return _evaluate(given)
-    except BertrecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        return 130
+    command = {"fit": _fit, "evaluate": _evaluate}[given.command]
+    return run_command(lambda: command(given), interrupted="interrupted; the same command continues")
 
 
 def _parser() -> argparse.ArgumentParser:

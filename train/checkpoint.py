@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from train.optimise import FineTuning
+
+log = logging.getLogger(__name__)
 
 FILE = "checkpoint.safetensors"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
@@ -27,8 +30,13 @@ def save_checkpoint(folder: Path, tuning: FineTuning, settings: str) -> None:
     tensors["random"] = torch.get_rng_state()
     partial = folder / f"{FILE}.partial"
     detached = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
-    save_file(detached, partial, metadata={"step": json.dumps(tuning.step), "settings": settings})
-    os.replace(partial, folder / FILE)
+    try:
+        save_file(detached, partial, metadata={"step": json.dumps(tuning.step), "settings": settings})
+        os.replace(partial, folder / FILE)
+    except (SafetensorError, OSError) as error:
+        # Hours of training are worth more than this checkpoint, and the one before it is whole.
+        log.warning("no checkpoint was written at step %d: %s", tuning.step, error)
+        partial.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: Path, tuning: FineTuning, settings: str) -> bool:

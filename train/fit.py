@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from bertrec.catalogue import Catalogue, CatalogueItem
 from bertrec.signals import LexicalSignal
@@ -166,7 +167,10 @@ def _save(
     examples: Examples,
 ) -> None:
     """Write everything that evaluation and export need."""
-    encoder.bert.save_pretrained(run.encoder_folder)
+    try:
+        encoder.bert.save_pretrained(run.encoder_folder)
+    except SafetensorError as error:
+        raise OSError(f"{run.encoder_folder} cannot be written: {error}") from error
     lexical.save(run.signals_folder)
     catalogue.save(run.catalogue_file)
     with torch.no_grad():

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import resource
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +125,28 @@ def test_a_time_budget_that_is_too_small_still_gives_a_run(data: Path, settings:
     hurried = fit(str(data), dataclasses.replace(settings, max_minutes=1e-6), tmp_path / "hurried")
     assert hurried.record["texts_read"] == 0
     assert evaluate(hurried).rankers["lexical alone"].recall_at_1 == 1.0
+
+
+def test_a_disk_that_is_full_ends_a_run_in_one_line_and_room_continues_it(
+    data: Path, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    """No file may grow beyond 40 kB, which the weights do: as on a full disk."""
+    arguments = ["fit", "--data", str(data), "--backbone", str(tiny_backbone), "--output", str(tmp_path / "run")]
+    full = subprocess.run(
+        [sys.executable, "-m", "train", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)),
+        cwd=Path(__file__).parents[2],
+    )
+    assert full.returncode == 2
+    assert "error: " in full.stderr
+    assert "Traceback" not in full.stderr
+    with pytest.raises(InvalidRun, match="not finished"):
+        open_run(tmp_path / "run")
+    assert main(arguments) == 0
+    assert open_run(tmp_path / "run").finished
 
 
 def test_what_cannot_be_run_is_refused(run: Run, data: Path, settings: FitSettings, tmp_path: Path) -> None:
