@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 # Shares of a time budget after which a stage stops, so that the ones behind it still get their turn.
 READING_SHARE, ITEMS_SHARE, TUNING_SHARE = 0.6, 0.7, 0.93
 KEYWORDS = 6
+CHOOSING_TEXTS = 2_500
+"""Validation texts that the fusion is chosen by; more would take minutes on a catalogue of 100,000 items."""
 
 
 def fit(source: str, settings: FitSettings, output: Path) -> Run:
@@ -73,7 +75,7 @@ def fit(source: str, settings: FitSettings, output: Path) -> Run:
         deadline=clock.deadline(READING_SHARE),
     )
     side = _train(run, encoder, states, words, examples, settings, clock)
-    validation = np.flatnonzero(states.done[len(examples.train) :])
+    validation = np.flatnonzero(states.done[len(examples.train) :])[:CHOOSING_TEXTS]
     relevant = examples.validation.items[validation]
     rows = validation + len(examples.train)
     fusion = choose_fusion(side, encode_states(encoder, states, rows), words[rows], relevant)
