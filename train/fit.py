@@ -33,7 +33,7 @@ from train.states import FrozenStates, compute_states, encode_states
 log = logging.getLogger(__name__)
 
 # Shares of a time budget after which a stage stops, so that the ones behind it still get their turn.
-READING_SHARE, ITEMS_SHARE, TUNING_SHARE = 0.6, 0.7, 0.93
+READING_SHARE, ITEMS_SHARE, TUNING_SHARE = 0.65, 0.72, 0.95
 KEYWORDS = 6
 CHOOSING_TEXTS = 2_500
 """Validation texts that the fusion is chosen by; more would take minutes on a catalogue of 100,000 items."""
