@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +20,7 @@ from export.build import EngineName, build_bundle
 from export.encoder import export_plain, fuse
 from export.ranker import ItemVectors, export_ranker
 from tests import tiny
+from tests.full_disk import run_on_full_disk
 from train.encoder import Encoder
 from train.examples import Pairs
 from train.fit import fit
@@ -95,16 +93,7 @@ def test_an_interrupted_export_leaves_nothing_that_opens(run: Run, tmp_path: Pat
 
 
 def test_a_disk_that_is_full_is_one_clear_error(run: Run, tmp_path: Path) -> None:
-    """No file may grow beyond 40 kB, so writing the first engine fails as it would on a full disk."""
-    command = [sys.executable, "-m", "export", "build", "--run", str(run.folder), "--output", str(tmp_path / "bundle")]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)),
-        cwd=Path(__file__).parents[2],
-    )
+    done = run_on_full_disk("export", "build", "--run", str(run.folder), "--output", str(tmp_path / "bundle"))
     assert done.returncode == 2
     assert "cannot be written" in done.stderr
     assert "Free some space" in done.stderr

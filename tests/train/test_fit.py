@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import resource
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,7 @@ import pytest
 from bertrec.catalogue import Catalogue
 from bertrec.errors import InvalidData, InvalidInput, InvalidRun
 from tests import tiny
+from tests.full_disk import run_on_full_disk
 from train import optimise
 from train.__main__ import main
 from train.evaluate import evaluate
@@ -130,16 +128,8 @@ def test_a_time_budget_that_is_too_small_still_gives_a_run(data: Path, settings:
 def test_a_disk_that_is_full_ends_a_run_in_one_line_and_room_continues_it(
     data: Path, tiny_backbone: Path, tmp_path: Path
 ) -> None:
-    """No file may grow beyond 40 kB, which the weights do: as on a full disk."""
     arguments = ["fit", "--data", str(data), "--backbone", str(tiny_backbone), "--output", str(tmp_path / "run")]
-    full = subprocess.run(
-        [sys.executable, "-m", "train", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)),
-        cwd=Path(__file__).parents[2],
-    )
+    full = run_on_full_disk("train", *arguments)
     assert full.returncode == 2
     assert "error: " in full.stderr
     assert "Traceback" not in full.stderr
