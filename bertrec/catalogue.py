@@ -17,7 +17,10 @@ from bertrec.errors import InvalidInput
 
 @dataclass(frozen=True)
 class CatalogueItem:
-    """One item. ``keywords`` are the words that its texts use more than other items' texts do."""
+    """One item. ``keywords`` are the words that its texts use more than other items' texts do.
+
+    Several values of one attribute are joined by ``|``; a filter accepts the item by any of them.
+    """
 
     item_id: str
     title: str
@@ -40,18 +43,25 @@ class Catalogue:
         return {item.item_id: index for index, item in enumerate(self.items)}
 
     @cached_property
-    def _columns(self) -> dict[str, NDArray[np.str_]]:
-        """Attribute → (items,) str, the item's value, empty where it has none."""
-        names = {name for item in self.items for name in item.attributes}
-        return {name: np.asarray([item.attributes.get(name, "") for item in self.items]) for name in names}
+    def _having(self) -> dict[str, dict[str, list[int]]]:
+        """Attribute → value → indices of the items that have it."""
+        having: dict[str, dict[str, list[int]]] = {}
+        for index, item in enumerate(self.items):
+            for name, joined in item.attributes.items():
+                for value in values(joined):
+                    having.setdefault(name, {}).setdefault(value, []).append(index)
+        return having
 
     def allowed(self, options: Options) -> NDArray[np.bool_]:
         """(items,) bool: what the options let through. Raises InvalidInput for an attribute that no item has."""
         mask = np.ones(len(self.items), bool)
-        for name, values in options.filters.items():
-            if name not in self._columns:
-                raise InvalidInput(f"filters names the attribute {name!r}; the catalogue has {sorted(self._columns)}")
-            mask &= np.isin(self._columns[name], values)
+        for name, accepted in options.filters.items():
+            if name not in self._having:
+                raise InvalidInput(f"filters names the attribute {name!r}; the catalogue has {sorted(self._having)}")
+            matching = np.zeros(len(self.items), bool)
+            for value in accepted:
+                matching[self._having[name].get(value, [])] = True
+            mask &= matching
         mask[[self._index_of[item_id] for item_id in options.exclude if item_id in self._index_of]] = False
         return mask
 
@@ -63,6 +73,11 @@ class Catalogue:
     def load(cls, path: Path) -> Catalogue:
         """Read what :meth:`save` wrote."""
         return cls(tuple(_read(path.read_text(encoding="utf-8").split("\n"))))
+
+
+def values(joined: str) -> tuple[str, ...]:
+    """The values of an attribute, which are joined by ``|``."""
+    return tuple(value.strip() for value in joined.split("|") if value.strip())
 
 
 def _read(lines: Iterable[str]) -> Iterable[CatalogueItem]:

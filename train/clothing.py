@@ -26,9 +26,16 @@ def load_clothing(path: Path = PATH) -> Dataset:
         Interaction(
             item=index_of[row["Clothing ID"]],
             text=f"{row['Title']}. {row['Review Text']}" if row["Title"] else row["Review Text"],
+            headline=row["Title"] or "",
+            segments={"department": row["Department Name"] or "none", "age": _band(row["Age"])},
             rating=float(row["Rating"]),
             label=float(row["Recommended IND"]),
         )
         for row in rows
     )
     return Dataset("clothing", tuple(items.values()), interactions)
+
+
+def _band(age: int) -> str:
+    """The decade of an age; the few below 30 and from 70 on are one band each."""
+    return "under 30" if age < 30 else "70 and over" if age >= 70 else f"{age // 10 * 10} to {age // 10 * 10 + 9}"

@@ -18,7 +18,7 @@ SPLITS = (TRAIN, VALIDATION, TEST)
 
 @dataclass(frozen=True)
 class Item:
-    """One item of the data set. ``title`` and ``text`` may be empty."""
+    """One item of the data set. ``title`` and ``text`` may be empty; several values of one attribute are joined by ``|``."""
 
     item_id: str
     title: str = ""
@@ -33,7 +33,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Interaction:
-    """Somebody's words for, or choice of, one item. ``text`` may be empty; then it only counts towards popularity."""
+    """Somebody's words for, or choice of, one item. ``text`` may be empty; then only the choice itself counts.
+
+    headline: the beginning of ``text`` that sums it up, where there is one. segments: what the asker or the text is, for reports
+    that tell them apart, such as the age band or the language.
+    """
 
     item: int  # index into Dataset.items
     text: str = ""
@@ -42,6 +46,8 @@ class Interaction:
     rating: float | None = None
     label: float | None = None
     split: str = ""  # train, validation or test; empty: drawn by seed
+    headline: str = ""
+    segments: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

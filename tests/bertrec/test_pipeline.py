@@ -9,6 +9,7 @@ import pytest
 
 from bertrec.answers import Options, Recommendation
 from bertrec.bundle import Bundle
+from bertrec.catalogue import Catalogue, CatalogueItem
 from bertrec.engine import OnnxEngine
 from bertrec.errors import InvalidAnswer, InvalidBundle, InvalidInput
 from bertrec.pipeline import Pipeline
@@ -134,3 +135,11 @@ def test_options_have_one_canonical_form() -> None:
     assert options.to_json() == '{"exclude":["b","a"],"filters":{"colour":["red"]},"k":3}'
     assert Options.from_json(options.to_json()) == options
     assert Options.from_json("") == Options()
+
+
+def test_an_attribute_may_have_several_values() -> None:
+    items = (CatalogueItem("a", "A", attributes={"genre": "Drama|War"}), CatalogueItem("b", "B", attributes={"genre": "Comedy"}))
+    catalogue = Catalogue(items)
+    assert catalogue.allowed(Options(filters={"genre": ["War"]})).tolist() == [True, False]
+    assert catalogue.allowed(Options(filters={"genre": ["Drama|War"]})).tolist() == [False, False]
+    assert catalogue.allowed(Options(filters={"genre": ["Drama", "Comedy"]})).tolist() == [True, True]

@@ -524,8 +524,13 @@ def test_clothing_reviews(clothing: Dataset) -> None:
     assert all(row.text.strip() for row in clothing.interactions)
     assert clothing.items[0] == Item("767", attributes={"division": "Initmates", "department": "Intimate", "class": "Intimates"})
     assert clothing.interactions[0] == Interaction(
-        0, "Absolutely wonderful - silky and sexy and comfortable", rating=4.0, label=1.0
+        0,
+        "Absolutely wonderful - silky and sexy and comfortable",
+        rating=4.0,
+        label=1.0,
+        segments={"department": "Intimate", "age": "30 to 39"},
     )
+    assert clothing.interactions[2].headline == "Some major design flaws"
     assert clothing.interactions[2].text.startswith("Some major design flaws. I had such high hopes")
     assert Counter(row.rating for row in clothing.interactions) == {5.0: 12_540, 4.0: 4_908, 3.0: 2_823, 2.0: 1_549, 1.0: 821}
     assert Counter(row.label for row in clothing.interactions) == {1.0: 18_540, 0.0: 4_101}
