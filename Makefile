@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint setup wheel clean
+.PHONY: demo test lint setup wheel clean data-movielens data-apps
 
 demo: setup
 	$(RUN) -m train fit --data clothing --preset quick --seed 0 --output runs/demo
@@ -27,6 +27,12 @@ lint: setup
 
 wheel: setup
 	$(RUN) -m build --wheel
+
+data-movielens: setup
+	$(RUN) -m train.fetch movielens
+
+data-apps: setup
+	$(RUN) -m train.fetch apps
 
 setup: $(READY)
 

@@ -1,4 +1,4 @@
-"""python -m benchmarks: latency."""
+"""python -m benchmarks: latency, quality, ranker."""
 
 from __future__ import annotations
 
@@ -12,21 +12,29 @@ from rich.table import Table
 
 from benchmarks.latency import LatencySettings, Samples, held_out_reviews, measure_latency, read_texts
 from benchmarks.machine import Provenance, provenance
+from benchmarks.ranker import WIDTHS, RankerSettings, measure_ranker, ranker_table
 from bertrec.bundle import Bundle
+from bertrec.errors import InvalidInput
 from bertrec.tensors import ENCODER
 from train.command import run_command
 from train.progress import say, show
 from train.run import write_json
+from train.sources import BUNDLED, FETCHED
+
+PRESETS = ("quick", "full")
+"""The values of train.settings.Preset, which only loads with torch: no latency is measured in a process that has it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     given = _parser().parse_args(arguments)
-    return run_command(lambda: _latency(given), interrupted="interrupted; nothing was written")
+    command = {"latency": _latency, "quality": _quality, "ranker": _ranker}[given.command]
+    left = "what is finished is kept, the same command continues" if given.command == "quality" else "nothing was written"
+    return run_command(lambda: command(given), interrupted=f"interrupted; {left}")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what the engines of a bundle cost.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what recommendations are worth and cost.")
     commands = parser.add_subparsers(dest="command", required=True)
     latency = commands.add_parser("latency", help="latency and throughput of every engine, in-process")
     latency.add_argument("--bundle", required=True, type=Path, metavar="bundles/NAME")
@@ -34,7 +42,68 @@ def _parser() -> argparse.ArgumentParser:
     latency.add_argument("--texts", type=Path, help="one text a line; otherwise held-out reviews of the bundled data")
     latency.add_argument("--rounds", type=int, default=LatencySettings.rounds)
     latency.add_argument("--threads", type=int, default=LatencySettings.threads, help="of each engine; 0: one for each core")
+    quality = commands.add_parser("quality", help="train, evaluate and study every data set with several seeds")
+    quality.add_argument("--preset", choices=PRESETS, default=PRESETS[0])
+    quality.add_argument("--data", metavar="DIR|NAME,…", help=f"default: {', '.join([*BUNDLED, *FETCHED])}, where fetched")
+    quality.add_argument("--seeds", default="0,1,2", metavar="SEED,…")
+    quality.add_argument("--runs", type=Path, default=Path("runs/quality"), help="where runs are kept, and reused")
+    quality.add_argument("--backbone", help="a BERT for all data, instead of that which suits each")
+    quality.add_argument("--transfer", action="store_true", help="also carry the encoder from clothes over to applications")
+    quality.add_argument("--output", type=Path, default=Path("benchmarks/results/quality.json"))
+    quality.add_argument("--page", type=Path, default=Path("docs/quality.md"))
+    ranker = commands.add_parser("ranker", help="what all signals cost beside the text alone, in the ranker")
+    ranker.add_argument("--items", type=int, default=RankerSettings.items, help="size of the catalogue")
+    ranker.add_argument("--pairs", type=int, default=RankerSettings.pairs, help="requests that each ranker gets per batch size")
+    ranker.add_argument("--output", type=Path, default=Path("results/ranker.json"))
     return parser
+
+
+def _quality(given: argparse.Namespace) -> int:
+    import transformers
+
+    from benchmarks.quality import DATA, QualitySettings, measure_quality
+    from benchmarks.quality_page import quality_page
+    from train.settings import Preset
+
+    transformers.logging.set_verbosity_error()
+    settings = QualitySettings(
+        preset=Preset(given.preset),
+        data=tuple(_names(given.data)) if given.data is not None else DATA,
+        seeds=tuple(_whole_number(seed) for seed in _names(given.seeds)),
+        runs=given.runs,
+        backbone=given.backbone,
+        transfer=given.transfer,
+    )
+    content = measure_quality(settings, given.output)
+    given.page.parent.mkdir(parents=True, exist_ok=True)
+    given.page.write_text(quality_page(content), encoding="utf-8")
+    say(f"written to {given.output} and {given.page}")
+    return 0
+
+
+def _names(joined: str) -> list[str]:
+    return [name.strip() for name in joined.split(",") if name.strip()]
+
+
+def _whole_number(given: str) -> int:
+    try:
+        return int(given)
+    except ValueError:
+        raise InvalidInput(f"--seeds names {given!r}; accepted are whole numbers with commas between them") from None
+
+
+def _ranker(given: argparse.Namespace) -> int:
+    settings = RankerSettings(items=given.items, pairs=given.pairs)
+    samples = measure_ranker(settings)
+    origin = provenance()
+    given.output.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{**asdict(row), "ratio_quartiles": row.ratio} for row in samples]
+    content = {"provenance": asdict(origin), "settings": asdict(settings), "widths": WIDTHS, "samples": rows}
+    write_json(given.output, content)
+    show(ranker_table(samples, settings))
+    print(f"{origin.cpu}, {origin.cores} cores ({' '.join(origin.cpu_flags)}), onnxruntime {origin.versions.get('onnxruntime')}.")
+    say(f"written to {given.output}")
+    return 0
 
 
 def _latency(given: argparse.Namespace) -> int:

@@ -9,11 +9,16 @@ import json
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
+from bertrec import checks
 from bertrec.errors import InvalidAnswer, InvalidInput
+from bertrec.rules import MOST_RULES, Rule, read_rules
+from bertrec.spelling import Correction
 
 DEFAULT_K = 10
+MAX_POPULARITY = 10.0
 
 
 @dataclass(frozen=True)
@@ -23,23 +28,47 @@ class Options:
     k: number of items wanted, 1 or more; the bundle's ``max_k`` and the catalogue's size bound what comes back.
     exclude: item ids that must not be recommended; ids that are not in the catalogue exclude nothing.
     filters: attribute → accepted values; an item must have one of the values of every attribute named.
+    history: item ids that the user chose before, oldest first; they are not recommended again. Ids that are not in the catalogue
+    tell nothing. With a history the text may be blank.
+    popularity: how strongly an item's popularity counts: 1 as was best on validation, 0 not at all, at most ``MAX_POPULARITY``.
+    diversity: how far apart the items should be, from 0, not looked at, to 1, nothing else counts; see :mod:`bertrec.diversity`.
+    rules: at most ``MOST_RULES`` rules beside the bundle's own, in the form of :mod:`bertrec.rules`.
+    spelling: whether misspelt words are read as the words that were meant, where the bundle can tell.
     """
 
     k: int = DEFAULT_K
     exclude: Sequence[str] = ()
     filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    history: Sequence[str] = ()
+    popularity: float = 1.0
+    diversity: float = 0.0
+    rules: Sequence[Mapping[str, Any]] = ()
+    spelling: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "k", _positive_integer(self.k))
-        object.__setattr__(self, "exclude", _strings("exclude", self.exclude))
+        for name in ("exclude", "history"):
+            object.__setattr__(self, name, checks.strings(name, getattr(self, name)))
         if not isinstance(self.filters, Mapping) or not all(isinstance(name, str) for name in self.filters):
             raise InvalidInput(f"filters is {self.filters!r}; accepted is a mapping of attribute name to accepted values")
-        _strings("filters", list(self.filters))
-        object.__setattr__(self, "filters", {name: _strings(f"filters[{name!r}]", self.filters[name]) for name in self.filters})
+        checks.strings("filters", list(self.filters))
+        filters = {name: checks.strings(f"filters[{name!r}]", accepted) for name, accepted in self.filters.items()}
+        object.__setattr__(self, "filters", filters)
+        object.__setattr__(self, "popularity", checks.number("popularity", self.popularity, 0, MAX_POPULARITY))
+        object.__setattr__(self, "diversity", checks.number("diversity", self.diversity, 0, 1))
+        checks.boolean("spelling", self.spelling)
+        object.__setattr__(self, "rules", _as_read(self.rules))
+        if len(self.parsed_rules) > MOST_RULES:
+            raise InvalidInput(f"rules holds {len(self.parsed_rules)} rules; accepted are at most {MOST_RULES}")
+
+    @cached_property
+    def parsed_rules(self) -> tuple[Rule, ...]:
+        """The rules, ready to be applied."""
+        return read_rules("rules", self.rules)
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces, empty values left out; equal options give equal text."""
-        given = {name: value for name, value in asdict(self).items() if value}
+        """Canonical JSON: sorted keys, no spaces, defaults left out; equal options give equal text."""
+        given = {name: value for name, value in asdict(self).items() if value != _DEFAULTS[name]}
         return json.dumps(given, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
@@ -51,8 +80,8 @@ class Options:
             raise InvalidInput(f'OPTIONS is not JSON ({error}); accepted is an object such as {{"k": 10}}') from None
         if not isinstance(given, dict):
             raise InvalidInput(f'OPTIONS is a JSON {type(given).__name__}; accepted is an object such as {{"k": 10}}')
-        if unknown := sorted(set(given) - {"k", "exclude", "filters"}):
-            raise InvalidInput(f"OPTIONS has the unknown key {unknown[0]!r}; accepted are exclude, filters and k")
+        if unknown := sorted(set(given) - set(_DEFAULTS)):
+            raise InvalidInput(f"OPTIONS has the unknown key {unknown[0]!r}; accepted are {', '.join(sorted(_DEFAULTS))}")
         return cls(**given)
 
 
@@ -66,39 +95,30 @@ def _positive_integer(k: object) -> int:
     return value
 
 
-def _strings(name: str, given: object) -> tuple[str, ...]:
-    if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(value, str) for value in given):
-        raise InvalidInput(f"{name} is {given!r}; accepted is a list of strings")
-    for value in given:
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            raise InvalidInput(f"{name} holds {value!r}, which is not valid Unicode: it has a lone surrogate")
-    return tuple(given)
+def _as_read(rules: object) -> object:
+    """Rules as they would come out of JSON, so that they are the caller's no more and equal ones compare equal."""
+    try:
+        read = json.loads(json.dumps(rules))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"rules is not JSON ({error}); accepted is a list of rules as in bertrec.rules") from None
+    return tuple(read) if isinstance(read, list) else read
+
+
+_DEFAULTS = asdict(Options())
 
 
 @dataclass(frozen=True)
 class Reason:
     """One term of an item's score: how far the signal lifts the item above the catalogue's average item, in nats.
 
-    ``words`` are the words of the text that carried it, where the signal can tell.
+    sentence: the reason as a shopper would read it. words: what carried it, where the signal can tell: words of the text, titles
+    of the history, or names of rules.
     """
 
     signal: str
     score: float
+    sentence: str
     words: tuple[str, ...] = ()
-
-    @property
-    def sentence(self) -> str:
-        """The reason as a shopper would read it."""
-        if self.signal == "lexical" and self.words:
-            return "your words: " + ", ".join(self.words)
-        return _SENTENCES.get(self.signal, self.signal)
-
-
-_SENTENCES = {
-    "text": "the meaning of your wish",
-    "lexical": "the words of your wish",
-    "prior": "how often others choose it",
-}
 
 
 @dataclass(frozen=True)
@@ -116,6 +136,8 @@ class RankedItem:
 class Recommendation:
     """The items for one text, best first, and what computed them.
 
+    rules: names of the rules that fired, whether or not they changed anything.
+    corrections: the words of the text that were read as others.
     truncated: the text was longer than the encoder reads; the rest was not seen by it.
     engine: the encoder engine that read the text, such as ``fp32``.
     bundle: fingerprint of the bundle.
@@ -125,6 +147,8 @@ class Recommendation:
     truncated: bool
     engine: str
     bundle: str
+    rules: tuple[str, ...] = ()
+    corrections: tuple[Correction, ...] = ()
 
     def to_json(self) -> str:
         """The wire format of the ANSWER tensor."""
@@ -141,6 +165,8 @@ class Recommendation:
                 truncated=bool(given["truncated"]),
                 engine=str(given["engine"]),
                 bundle=str(given["bundle"]),
+                rules=tuple(str(name) for name in given["rules"]),
+                corrections=tuple(Correction(str(one["given"]), str(one["meant"])) for one in given["corrections"]),
             )
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise InvalidAnswer(f"the server's ANSWER cannot be read ({type(error).__name__}: {error})") from None
@@ -151,8 +177,11 @@ def _item(given: Mapping[str, Any]) -> RankedItem:
         item_id=str(given["item_id"]),
         score=float(given["score"]),
         title=str(given["title"]),
-        reasons=tuple(
-            Reason(str(reason["signal"]), float(reason["score"]), tuple(reason["words"])) for reason in given["reasons"]
-        ),
+        reasons=tuple(map(_reason, given["reasons"])),
         attributes=dict(given["attributes"]),
     )
+
+
+def _reason(given: Mapping[str, Any]) -> Reason:
+    words = tuple(str(word) for word in given["words"])
+    return Reason(str(given["signal"]), float(given["score"]), str(given["sentence"]), words)

@@ -1,6 +1,6 @@
 """The bundle: a folder, immutable once sealed, that holds everything an answer needs. Stages meet here.
 
-    manifest.json  tokenizer.json  catalogue.jsonl  encoder/<engine>.onnx  ranker/<engine>.onnx  signals/*.npy, *.json
+    manifest.json  tokenizer.json  catalogue.jsonl  rules.json  encoder/<engine>.onnx  ranker/<engine>.onnx  signals/*.npy, *.json
 
 The manifest names every file with its sha256 and size, and carries a fingerprint of its own content. Opening verifies all of
 it before anything is loaded; nothing is ever unpickled.
@@ -21,15 +21,20 @@ from numpy.typing import NDArray
 
 from bertrec.catalogue import Catalogue
 from bertrec.errors import InvalidBundle, InvalidInput
-from bertrec.signals import LexicalSignal
+from bertrec.fusion import Signals
+from bertrec.rules import RULES_FILE, RuleBook
+from bertrec.spelling import FILE as SPELLING_FILE
+from bertrec.spelling import SpellingCorrector
 from bertrec.text import TextTokenizer
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 TOKENIZER_FILE = "tokenizer.json"
 CATALOGUE_FILE = "catalogue.jsonl"
 SIGNALS_FOLDER = "signals"
 ITEM_LEXICAL_FILE = "item_lexical.npy"
+ITEM_TEXT_FILE = "item_text.npy"
+MAPS_FOLDER = "maps"
 EXPORT_COMMAND = "python -m export build --run runs/NAME --output bundles/NAME"
 
 
@@ -71,7 +76,7 @@ class Manifest:
     model: Mapping[str, Any]  # backbone, fingerprint, preset, seed
     max_tokens: int
     max_k: int
-    signals: tuple[str, ...]
+    signals: Mapping[str, int]  # name → width of its part of the query vector, in order
     tensors: Mapping[str, Any]
     engines: tuple[EngineRecord, ...]
     files: Mapping[str, FileRecord] = field(default_factory=dict)
@@ -101,7 +106,6 @@ class Manifest:
             fingerprint = given.pop("fingerprint")
             given["engines"] = tuple(EngineRecord(**engine) for engine in given["engines"])
             given["files"] = {name: FileRecord(**record) for name, record in given["files"].items()}
-            given["signals"] = tuple(given["signals"])
             manifest = cls(**given)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InvalidBundle(f"{path} is not a bundle's manifest ({type(error).__name__}: {error})") from None
@@ -153,14 +157,29 @@ class Bundle:
         """The items, in index order."""
         return Catalogue.load(self.folder / CATALOGUE_FILE)
 
-    def lexical(self) -> LexicalSignal:
-        """The lexical signal."""
-        return LexicalSignal.load(self.folder / SIGNALS_FOLDER)
+    def signals(self) -> Signals:
+        """The signals and their gate."""
+        return Signals.load(self.folder / SIGNALS_FOLDER)
 
     def item_lexical(self) -> NDArray[np.float32]:
         """(items, lexical) float32: the items' lexical vectors, to tell which words carried an item."""
         vectors: NDArray[np.float32] = np.load(self.folder / SIGNALS_FOLDER / ITEM_LEXICAL_FILE, allow_pickle=False)
         return vectors.astype(np.float32)
+
+    def item_text(self) -> NDArray[np.float16]:
+        """(items, hidden) float16: the items' vectors, to tell how alike two are. Read from disk where it is looked at."""
+        vectors: NDArray[np.float16] = np.load(self.folder / SIGNALS_FOLDER / ITEM_TEXT_FILE, mmap_mode="r", allow_pickle=False)
+        return vectors
+
+    def rules(self) -> RuleBook:
+        """The rules and the blocklist; none where the bundle has no rules.json. Raises InvalidBundle for one that is wrong."""
+        path = self.folder / RULES_FILE
+        return RuleBook.load(path) if path.is_file() else RuleBook()
+
+    def spelling(self) -> SpellingCorrector | None:
+        """The spelling corrector; None where the bundle has none. Raises MissingDependency without symspellpy."""
+        folder = self.folder / SIGNALS_FOLDER
+        return SpellingCorrector.load(folder) if (folder / SPELLING_FILE).is_file() else None
 
     def engine(self, model: str, name: str) -> EngineRecord:
         """The record of one engine. Raises InvalidInput, naming the engines there are."""

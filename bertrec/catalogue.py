@@ -1,9 +1,9 @@
-"""The items that can be recommended, in index order, and the masks that a request's rules lay over them."""
+"""The items that can be recommended, in index order, and the masks that requests lay over them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bertrec.answers import Options
+from bertrec.budget import number_in
 from bertrec.errors import InvalidInput
 
 
@@ -52,18 +52,54 @@ class Catalogue:
                     having.setdefault(name, {}).setdefault(value, []).append(index)
         return having
 
-    def allowed(self, options: Options) -> NDArray[np.bool_]:
-        """(items,) bool: what the options let through. Raises InvalidInput for an attribute that no item has."""
+    @cached_property
+    def _numbers_of(self) -> dict[str, NDArray[np.float64]]:
+        """Attribute → what :meth:`numbers` found, once it was asked for."""
+        return {}
+
+    def indices(self, item_ids: Iterable[str]) -> tuple[int, ...]:
+        """The indices of those item ids that are in the catalogue, in their order."""
+        return tuple(self._index_of[item_id] for item_id in item_ids if item_id in self._index_of)
+
+    def allowed(self, filters: Mapping[str, Sequence[str]], exclude: Iterable[str]) -> NDArray[np.bool_]:
+        """(items,) bool: what has an accepted value of each attribute and is not excluded.
+
+        Raises InvalidInput for an attribute that no item has.
+        """
         mask = np.ones(len(self.items), bool)
-        for name, accepted in options.filters.items():
-            if name not in self._having:
-                raise InvalidInput(f"filters names the attribute {name!r}; the catalogue has {sorted(self._having)}")
-            matching = np.zeros(len(self.items), bool)
-            for value in accepted:
-                matching[self._having[name].get(value, [])] = True
-            mask &= matching
-        mask[[self._index_of[item_id] for item_id in options.exclude if item_id in self._index_of]] = False
+        for name, accepted in filters.items():
+            mask &= self.having(name, accepted, "filters")
+        mask[list(self.indices(exclude))] = False
         return mask
+
+    def having(self, attribute: str, accepted: Iterable[str], place: str) -> NDArray[np.bool_]:
+        """(items,) bool: which items have one of the values.
+
+        Raises InvalidInput, naming ``place``, where no item has the attribute.
+        """
+        indices_of = self._of(attribute, place)
+        found = np.zeros(len(self.items), bool)
+        for value in accepted:
+            found[indices_of.get(value, [])] = True
+        return found
+
+    def numbers(self, attribute: str, place: str) -> NDArray[np.float64]:
+        """(items,) float64: the first number of each item's attribute, NaN where it has none.
+
+        Raises InvalidInput, naming ``place``, where no item has one.
+        """
+        self._of(attribute, place)
+        if attribute not in self._numbers_of:
+            found = [number_in(item.attributes.get(attribute, "")) for item in self.items]
+            self._numbers_of[attribute] = np.asarray([np.nan if number is None else number for number in found], np.float64)
+        if np.isnan(self._numbers_of[attribute]).all():
+            raise InvalidInput(f"{place} compares the attribute {attribute!r} with a number; no item has a number there")
+        return self._numbers_of[attribute]
+
+    def _of(self, attribute: str, place: str) -> dict[str, list[int]]:
+        if attribute not in self._having:
+            raise InvalidInput(f"{place} names the attribute {attribute!r}; the catalogue has {sorted(self._having)}")
+        return self._having[attribute]
 
     def save(self, path: Path) -> None:
         """Write one JSON object a line, in index order."""

@@ -36,8 +36,9 @@ class InvalidBundle(BertrecError):
 class MissingDependency(BertrecError, ImportError):
     """An optional package is not installed; the message holds the pip command."""
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; it comes with: pip install 'bertrec[{extra}]'")
+    def __init__(self, package: str, extra: str = "") -> None:
+        distribution = f"'bertrec[{extra}]'" if extra else "bertrec"
+        super().__init__(f"{package} is not installed; it comes with: pip install {distribution}")
 
 
 class ServerFailed(BertrecError):

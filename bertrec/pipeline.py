@@ -12,19 +12,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertrec.answers import Options, RankedItem, Reason, Recommendation
+from bertrec.answers import Options, RankedItem, Recommendation
 from bertrec.bundle import Bundle
-from bertrec.errors import InvalidInput
+from bertrec.diversity import diversified
+from bertrec.errors import InvalidBundle, InvalidInput
+from bertrec.history import profile
+from bertrec.reasons import Asked, Reasons
+from bertrec.rules import RULES_FILE, RuleBook, Wish
+from bertrec.spelling import Correction
 from bertrec.tensors import (
-    ALLOWED,
     ATTENTION_MASK,
+    BOOST,
     INPUT_IDS,
     INTEREST_VECTOR,
     ITEM_INDEX,
-    LEXICAL_VECTOR,
     MAX_BATCH_SIZE,
+    QUERY_VECTOR,
+    RULES,
     SCORE,
-    SIGNALS,
     TERMS,
 )
 from bertrec.text import Tokens, batches, clean
@@ -38,24 +43,42 @@ RunModel = Callable[[Tensors], Tensors]
 class Query:
     """One text that can be answered, and how."""
 
-    text: str  # cleaned
-    k: int
-    allowed: NDArray[np.bool_]  # (items,)
+    asked: Asked  # its text is cleaned and corrected
+    options: Options
+    corrections: tuple[Correction, ...]
+    boost: NDArray[np.float32]  # (items,) what is added to the scores: −inf where an item is masked
 
 
 class Pipeline:
     """Answers texts from one bundle."""
 
     def __init__(self, bundle: Bundle, *, encoder: RunModel, ranker: RunModel, engine: str) -> None:
-        """``encoder`` and ``ranker`` run the bundle's engines; ``engine`` is the encoder engine's name, for the answers."""
+        """``encoder`` and ``ranker`` run the bundle's engines; ``engine`` is the encoder engine's name, for the answers.
+
+        Raises InvalidBundle for rules that do not fit the catalogue, MissingDependency where the bundle corrects the spelling
+        and symspellpy is not installed.
+        """
         self._bundle = bundle
         self._encoder = encoder
         self._ranker = ranker
         self._engine = engine
         self._tokenizer = bundle.tokenizer()
-        self._lexical = bundle.lexical()
+        self._spelling = bundle.spelling()
+        self._signals = bundle.signals()
+        self._terms = (*bundle.manifest.signals, RULES)
         self._catalogue = bundle.catalogue()
-        self._item_lexical = bundle.item_lexical()
+        self._item_text = bundle.item_text()
+        self._reasons = Reasons(self._signals, self._catalogue, bundle.item_lexical())
+        self._book = self._checked(bundle.rules())
+        self._never = list(self._catalogue.indices(self._book.blocklist))
+
+    def _checked(self, book: RuleBook) -> RuleBook:
+        try:
+            for rule in book.rules:
+                rule.check(self._catalogue, self._signals.graph)
+        except InvalidInput as error:
+            raise InvalidBundle(f"{self._bundle.folder / RULES_FILE}: {error}. Correct it and export again") from None
+        return book
 
     def recommend(self, texts: Sequence[str], options: Sequence[Options]) -> list[Recommendation]:
         """One recommendation for each text and its options.
@@ -67,65 +90,89 @@ class Pipeline:
     def queries(self, texts: Sequence[object], options: Sequence[Options]) -> list[Query]:
         """What is asked, checked: the part that can fail on bad input, cheap enough to do before requests are joined.
 
-        Raises InvalidInput, naming the text by its position, for a text or an option that cannot be answered.
+        A text that is blank is written from the titles of the history, where there is one. Raises InvalidInput, naming the text
+        by its position, for a text or an option that cannot be answered.
         """
-        return [
-            Query(clean(text, position), wanted.k, self.allowed(wanted))
-            for position, (text, wanted) in enumerate(zip(texts, options, strict=True))
-        ]
+        return [self._query(text, position, wanted) for position, (text, wanted) in enumerate(zip(texts, options, strict=True))]
+
+    def _query(self, given: object, position: int, options: Options) -> Query:
+        if options.k > self._bundle.manifest.max_k:
+            raise InvalidInput(f"k is {options.k}; accepted is 1 to {self._bundle.manifest.max_k}")
+        history = self._catalogue.indices(options.history)
+        written = not (history and isinstance(given, str) and not given.strip())
+        text = clean(given if written else profile([self._catalogue.items[item].title for item in history]), position)
+        corrections: tuple[Correction, ...] = ()
+        if written and options.spelling and self._spelling is not None:
+            text, corrections = self._spelling.correct(text)
+        boosts = self._boosts(text if written else "", options)
+        allowed = self._catalogue.allowed(options.filters, options.exclude)  # (items,)
+        allowed[[*history, *self._never]] = False
+        boost = sum(boosts.values(), start=np.where(allowed, np.float32(0), -np.float32(np.inf)))
+        return Query(Asked(text, written, history, boosts), options, corrections, boost)
+
+    def _boosts(self, text: str, options: Options) -> dict[str, NDArray[np.float32]]:
+        """Name of each rule that fires, the bundle's first → (items,) float32 what it adds to the scores."""
+        for rule in options.parsed_rules:
+            rule.check(self._catalogue, self._signals.graph)
+        rules = (*self._book.rules, *options.parsed_rules)
+        if not rules:
+            return {}
+        wish = Wish.read(text, self._signals.graph)
+        boosts: dict[str, NDArray[np.float32]] = {}
+        for rule in rules:
+            if (boost := rule.boost(wish, self._catalogue)) is not None:
+                boosts[rule.name] = boosts[rule.name] + boost if rule.name in boosts else boost
+        return boosts
 
     def answer(self, queries: Sequence[Query]) -> list[Recommendation]:
         """One recommendation for each query."""
-        tokens = self._tokenizer.tokenise([query.text for query in queries])
-        interest = self.encode(tokens)  # (texts, hidden)
-        lexical = self._lexical.vectors([query.text for query in queries])  # (texts, lexical)
+        texts = [query.asked.text for query in queries]
+        tokens = self._tokenizer.tokenise(texts)
+        vectors = self._signals.query_vectors(  # (texts, query)
+            texts,
+            self.encode(tokens),
+            [query.asked.history for query in queries],
+            [query.options.popularity for query in queries],
+        )
         answers: list[Recommendation] = []
         for start in range(0, len(queries), MAX_BATCH_SIZE):
             rows = slice(start, start + MAX_BATCH_SIZE)
-            allowed = np.stack([query.allowed for query in queries[rows]])  # (batch, items)
-            ranked = self._ranker(
-                {INTEREST_VECTOR.name: interest[rows], LEXICAL_VECTOR.name: lexical[rows], ALLOWED.name: allowed}
-            )
+            boost = np.stack([query.boost for query in queries[rows]])  # (batch, items)
+            ranked = self._ranker({QUERY_VECTOR.name: vectors[rows], BOOST.name: boost})
             for row, query in enumerate(queries[rows]):
-                items = self._items(query.text, query.k, {name: values[row] for name, values in ranked.items()})
-                answers.append(Recommendation(items, tokens[start + row].truncated, self._engine, self._bundle.fingerprint))
+                items = self._items(query, {name: values[row] for name, values in ranked.items()})
+                answers.append(self._recommendation(query, items, tokens[start + row].truncated))
         return answers
 
-    def allowed(self, options: Options) -> NDArray[np.bool_]:
-        """(items,) bool: the mask of one text's options. Raises InvalidInput where they cannot be honoured."""
-        if options.k > self._bundle.manifest.max_k:
-            raise InvalidInput(f"k is {options.k}; accepted is 1 to {self._bundle.manifest.max_k}")
-        return self._catalogue.allowed(options)
+    def _recommendation(self, query: Query, items: tuple[RankedItem, ...], truncated: bool) -> Recommendation:
+        rules = tuple(query.asked.boosts)
+        return Recommendation(items, truncated, self._engine, self._bundle.fingerprint, rules, query.corrections)
 
     def encode(self, tokens: Sequence[Tokens]) -> NDArray[np.float32]:
         """(texts, hidden) float32: the interest vectors, one engine call for each batch of similar lengths."""
-        vectors: NDArray[np.float32] | None = None
+        vectors = np.empty((len(tokens), self._bundle.manifest.signals["text"]), np.float32)
         for batch in batches(tokens, self._tokenizer):
             inputs = {INPUT_IDS.name: batch.input_ids, ATTENTION_MASK.name: batch.attention_mask}
-            output = self._encoder(inputs)[INTEREST_VECTOR.name]  # (batch, hidden)
-            if vectors is None:
-                vectors = np.empty((len(tokens), output.shape[1]), np.float32)
-            vectors[batch.rows] = output
-        return vectors if vectors is not None else np.empty((0, 0), np.float32)
+            vectors[batch.rows] = self._encoder(inputs)[INTEREST_VECTOR.name]  # (batch, hidden)
+        return vectors
 
-    def _items(self, text: str, k: int, ranked: Tensors) -> tuple[RankedItem, ...]:
-        """The first ``k`` rows of the ranker's answer to one text, as items with reasons; masked rows are dropped."""
-        kept = np.isfinite(ranked[SCORE.name][:k])
-        indices = ranked[ITEM_INDEX.name][:k][kept].tolist()
-        scores = ranked[SCORE.name][:k][kept].tolist()
-        terms = ranked[TERMS.name][:k][kept].tolist()
-        words = self._lexical.carriers(text, self._item_lexical[indices])
+    def _items(self, query: Query, ranked: Tensors) -> tuple[RankedItem, ...]:
+        """The ``k`` best of the ranker's candidates for one query, as items with reasons; masked rows are dropped."""
+        rows = self._rows(query.options, ranked)
+        indices = ranked[ITEM_INDEX.name][rows].tolist()
+        scores = ranked[SCORE.name][rows].tolist()
+        reasons = self._reasons.of(query.asked, indices, self._terms, ranked[TERMS.name][rows])
+        items = [self._catalogue.items[index] for index in indices]
         return tuple(
-            self._item(index, score, _reasons(parts, carriers))
-            for index, score, parts, carriers in zip(indices, scores, terms, words, strict=True)
+            RankedItem(item.item_id, score, item.title, why, item.attributes)
+            for item, score, why in zip(items, scores, reasons, strict=True)
         )
 
-    def _item(self, index: int, score: float, reasons: tuple[Reason, ...]) -> RankedItem:
-        item = self._catalogue.items[index]
-        return RankedItem(item.item_id, score, item.title, reasons, item.attributes)
-
-
-def _reasons(terms: Sequence[float], words: tuple[str, ...]) -> tuple[Reason, ...]:
-    """One reason for each signal, the strongest first."""
-    reasons = [Reason(signal, score, words if signal == "lexical" else ()) for signal, score in zip(SIGNALS, terms, strict=True)]
-    return tuple(sorted(reasons, key=lambda reason: -reason.score))
+    def _rows(self, options: Options, ranked: Tensors) -> NDArray[np.int64]:
+        """The candidates to show, in their order: the best, or the best that differ. Masked ones come last, and are dropped."""
+        scores = ranked[SCORE.name]  # (candidates,)
+        kept = np.flatnonzero(np.isfinite(scores))
+        if not options.diversity:
+            return kept[: options.k]
+        vectors = self._item_text[ranked[ITEM_INDEX.name][kept]]  # (candidates, hidden)
+        return kept[diversified(scores[kept], vectors, diversity=options.diversity, k=options.k)]

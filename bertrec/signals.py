@@ -1,8 +1,8 @@
 """The lexical signal: latent semantic analysis of TF-IDF, the vector space model.
 
-A text becomes counts of its words and pairs of words; counts become sublinear TF-IDF weights; the weights are projected onto
-the leading singular vectors of the training texts (Deerwester et al., 1990) and scaled to length 1. Training fits it with
-scikit-learn from the same :func:`analyse`; here it runs on numpy alone.
+A text becomes counts of its words and pairs of words; counts become sublinear TF-IDF weights; the weights are projected and
+scaled to length 1. The projection begins as the leading singular vectors of the training texts (Deerwester et al., 1990) and is
+then learned, as train/lexical.py says; here it runs on numpy alone.
 """
 
 from __future__ import annotations
@@ -56,11 +56,15 @@ class LexicalSignal:
         """Length of a lexical vector."""
         return int(self.projection.shape[1])
 
+    def knows(self, term: str) -> bool:
+        """Whether a word or pair of words is in the vocabulary."""
+        return term in self._row_of
+
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(batch, lexical) float32, each row of length 1, or all zeros where no word of the text is known."""
         vectors = np.zeros((len(texts), self.dimensions), np.float32)
         for row, text in enumerate(texts):
-            known, weights = self._weights(text)
+            known, weights = self.weights(text)
             vectors[row] = weights @ self.projection[known].astype(np.float32)  # (terms of the text) @ (…, lexical)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
@@ -70,7 +74,7 @@ class LexicalSignal:
 
         Exact: the score is linear in the terms' weights, so each term's share is its weight times ⟨its projection, item⟩.
         """
-        known, weights = self._weights(text)
+        known, weights = self.weights(text)
         if not len(known):
             return [()] * len(item_vectors)
         shares = weights[:, None] * (self.projection[known].astype(np.float32) @ item_vectors.T)  # (terms of the text, items)
@@ -88,8 +92,8 @@ class LexicalSignal:
         ]
         return tuple(term for _, term in sorted(scored, key=lambda pair: (-pair[0], pair[1]))[:most])
 
-    def _weights(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Rows of the text's known terms, in vocabulary order, and their TF-IDF weights."""
+    def weights(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """(terms of the text,) each: rows of its known terms, in vocabulary order, and their TF-IDF weights."""
         counts = Counter(row for term in analyse(text) if (row := self._row_of.get(term)) is not None)
         known = np.asarray(sorted(counts), np.int64)
         frequency = np.asarray([counts[row] for row in known.tolist()], np.float32)

@@ -38,8 +38,8 @@ class ModelSpec:
 INPUT_IDS = TensorSpec("input_ids", "INT64", (BATCH, "tokens"))
 ATTENTION_MASK = TensorSpec("attention_mask", "INT64", (BATCH, "tokens"))
 INTEREST_VECTOR = TensorSpec("interest_vector", "FP32", (BATCH, "hidden"))
-LEXICAL_VECTOR = TensorSpec("lexical_vector", "FP32", (BATCH, "lexical"))
-ALLOWED = TensorSpec("allowed", "BOOL", (BATCH, "items"))
+QUERY_VECTOR = TensorSpec("query_vector", "FP32", (BATCH, "query"))
+BOOST = TensorSpec("boost", "FP32", (BATCH, "items"))
 ITEM_INDEX = TensorSpec("item_index", "INT64", (BATCH, "candidates"))
 SCORE = TensorSpec("score", "FP32", (BATCH, "candidates"))
 TERMS = TensorSpec("terms", "FP32", (BATCH, "candidates", "signals"))
@@ -50,14 +50,18 @@ ANSWER = TensorSpec("ANSWER", "BYTES", (BATCH, 1))
 ENCODER = ModelSpec("encoder", (INPUT_IDS, ATTENTION_MASK), (INTEREST_VECTOR,))
 """Token ids and mask → the interest vector, mean-pooled and of length 1."""
 
-RANKER = ModelSpec("ranker", (INTEREST_VECTOR, LEXICAL_VECTOR, ALLOWED), (ITEM_INDEX, SCORE, TERMS))
-"""The signals' user sides and a mask over the catalogue → the best candidates, best first, ties by item index. Rows whose
-score is −inf were masked and are to be dropped. ``terms`` splits each score by signal, in the order of ``SIGNALS``."""
+RANKER = ModelSpec("ranker", (QUERY_VECTOR, BOOST), (ITEM_INDEX, SCORE, TERMS))
+"""The signals' user sides, one after another and weighted, and what rules add to each item → the best candidates, best first,
+ties by item index. A boost of −inf masks an item; rows whose score is −inf are to be dropped. ``terms`` splits each score by
+signal, in the order of the bundle's signals, and last by ``RULES``."""
 
 RECOMMEND = ModelSpec("recommend", (TEXT, OPTIONS), (ANSWER,))
 """A text and its options (canonical JSON, see :mod:`bertrec.answers`) → the answer (JSON)."""
 
-SIGNALS = ("text", "lexical", "prior")
-"""The terms of the score, in the order in which the ranker returns them."""
+TEXT_SIGNAL, LEXICAL, GRAPH, BEHAVIOUR, PRIOR = SIGNALS = ("text", "lexical", "graph", "behaviour", "prior")
+"""The signals that a bundle can have, in the order of their parts of the query vector and of the terms."""
+
+RULES = "rules"
+"""The last term: what filters and rules added to the score."""
 
 MODELS = (RECOMMEND, ENCODER, RANKER)

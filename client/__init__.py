@@ -18,6 +18,7 @@ from bertrec.errors import (
     MissingDependency,
     Unavailable,
 )
+from bertrec.spelling import Correction
 
 from .answer import Answer, ServedBy
 from .backends import Backend
@@ -27,6 +28,7 @@ __all__ = [
     "Answer",
     "Backend",
     "BertrecError",
+    "Correction",
     "DeadlineExceeded",
     "InvalidAnswer",
     "InvalidBundle",

@@ -8,14 +8,14 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from bertrec import __version__
 from bertrec.answers import DEFAULT_K, Options
 from bertrec.errors import BertrecError, InvalidInput, Unavailable
 
 from .backends import DEFAULT_ENGINE
-from .recommender import DEFAULT_TIMEOUT_S, Recommender
+from .recommender import DEFAULT_TIMEOUT_S, Recommender, Wanted
 from .rendering import as_record, as_table, printable
 
 UNAVAILABLE = 1
@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _recommend(arguments: argparse.Namespace) -> int:
-    filters = _filters(arguments.filter)
-    Options(k=arguments.k, exclude=arguments.exclude, filters=filters)  # so that they are refused before anything is read
+    wanted = _wanted(arguments)
+    Options(**wanted)  # so that they are refused before anything is read
     fallback, bundle = (arguments.bundle, None) if arguments.url is not None else (None, arguments.bundle)
     if arguments.url is None and bundle is None:
         raise InvalidInput("say whom to ask: --url grpc://127.0.0.1:8001 for a server, --bundle FOLDER for this process, or both")
@@ -51,7 +51,7 @@ def _recommend(arguments: argparse.Namespace) -> int:
     ) as recommender:
         for place, text in _texts(arguments.text):
             try:
-                answer = recommender.recommend(text, k=arguments.k, exclude=arguments.exclude, filters=filters)
+                answer = recommender.recommend(text, **wanted)
             except InvalidInput as error:
                 status = _report(error, place)  # the next line may be better
                 continue
@@ -71,6 +71,28 @@ def _texts(given: str) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(sys.stdin, start=1):
         if line.strip():
             yield f"line {number}: ", line.rstrip("\n")
+
+
+def _wanted(arguments: argparse.Namespace) -> Wanted:
+    return {
+        "k": arguments.k,
+        "exclude": arguments.exclude,
+        "filters": _filters(arguments.filter),
+        "history": arguments.history,
+        "popularity": arguments.popularity,
+        "diversity": arguments.diversity,
+        "rules": _rules(arguments.rules) if arguments.rules is not None else (),
+        "spelling": arguments.spelling,
+    }
+
+
+def _rules(path: str) -> list[dict[str, Any]]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            rules: list[dict[str, Any]] = json.load(file)  # what it is not, Options says
+            return rules
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"--rules {path} cannot be read ({error}); accepted is a file with a JSON list of rules") from None
 
 
 def _filters(given: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -118,11 +140,30 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="only items that have it; the same attribute twice accepts either value, two attributes must both hold",
     )
+    _add_preferences(recommend)
     recommend.add_argument(
         "--timeout-s", type=float, default=DEFAULT_TIMEOUT_S, help="wait for the server at most so long (default: %(default)g)"
     )
     recommend.add_argument("--json", action="store_true", help="write one JSON object per wish and line")
     return parser
+
+
+def _add_preferences(recommend: argparse.ArgumentParser) -> None:
+    recommend.add_argument(
+        "--history",
+        metavar="ID",
+        action="append",
+        default=[],
+        help='an item chosen before, the oldest first; TEXT may then be ""',
+    )
+    recommend.add_argument(
+        "--popularity", metavar="X", type=float, default=1.0, help="how much popularity counts: 1 as learned, 0 not at all"
+    )
+    recommend.add_argument(
+        "--diversity", metavar="X", type=float, default=0.0, help="how far apart items should be, from 0 to 1 (default: 0)"
+    )
+    recommend.add_argument("--rules", metavar="FILE.json", help="a list of rules; see bertrec/rules.py")
+    recommend.add_argument("--no-spelling", dest="spelling", action="store_false", help="read the text as it is written")
 
 
 def _typed() -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from bertrec.answers import RankedItem
+from bertrec.spelling import Correction
 
 
 class ServedBy(str, Enum):
@@ -25,6 +26,7 @@ class Answer:
     truncated: the text was longer than the encoder reads; the rest was not seen by it.
     engine: the encoder engine that read the text, such as ``fp32``.
     bundle: fingerprint of the bundle that answered.
+    rules: names of the rules that fired. corrections: the words of the text that were read as others.
     served_by: the Triton server, or the edge: this process.
     latency_ms: duration of the whole call; all answers to one list carry the list's.
     fallback_reason: why the fallback answered instead of the server; None where it did not have to.
@@ -37,6 +39,8 @@ class Answer:
     served_by: ServedBy
     latency_ms: float
     fallback_reason: str | None = None
+    rules: tuple[str, ...] = ()
+    corrections: tuple[Correction, ...] = ()
 
     @property
     def degraded(self) -> bool:

@@ -7,15 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import overload
+from typing import TYPE_CHECKING, Any, TypedDict, overload
 
-from bertrec.answers import DEFAULT_K, Options, Recommendation
+from bertrec.answers import Options, Recommendation
 from bertrec.errors import InvalidInput, Unavailable
 from bertrec.text import clean
 
 from .answer import Answer, ServedBy
 from .availability import Availability
 from .backends import DEFAULT_ENGINE, Backend, connect, open_edge
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # in typing from Python 3.11 on
 
 DEFAULT_TIMEOUT_S = 5.0
 """Some hundred times what one text takes on a CPU: what exceeds it is not slow but stuck."""
@@ -24,6 +27,19 @@ DEFAULT_REST_S = 1.0
 """Short, so that a server that is back is used at once; long, beside the milliseconds in which the edge answers."""
 
 MAX_SECONDS = 3600.0
+
+
+class Wanted(TypedDict, total=False):
+    """The fields of :class:`bertrec.answers.Options`, which says what each means, as keywords."""
+
+    k: int
+    exclude: Sequence[str]
+    filters: Mapping[str, Sequence[str]]
+    history: Sequence[str]
+    popularity: float
+    diversity: float
+    rules: Sequence[Mapping[str, Any]]
+    spelling: bool
 
 
 class Recommender:
@@ -77,40 +93,22 @@ class Recommender:
         self._server = connect(url) if url is not None else server
 
     @overload
-    def recommend(
-        self,
-        text: str,
-        *,
-        k: int = ...,
-        exclude: Sequence[str] = ...,
-        filters: Mapping[str, Sequence[str]] | None = ...,
-        timeout_s: float | None = ...,
-    ) -> Answer: ...
+    def recommend(self, text: str, *, timeout_s: float | None = ..., **options: Unpack[Wanted]) -> Answer: ...
 
     @overload
     def recommend(
-        self,
-        text: list[str] | tuple[str, ...],
-        *,
-        k: int = ...,
-        exclude: Sequence[str] = ...,
-        filters: Mapping[str, Sequence[str]] | None = ...,
-        timeout_s: float | None = ...,
+        self, text: list[str] | tuple[str, ...], *, timeout_s: float | None = ..., **options: Unpack[Wanted]
     ) -> list[Answer]: ...
 
     def recommend(
-        self,
-        text: str | list[str] | tuple[str, ...],
-        *,
-        k: int = DEFAULT_K,
-        exclude: Sequence[str] = (),
-        filters: Mapping[str, Sequence[str]] | None = None,
-        timeout_s: float | None = None,
+        self, text: str | list[str] | tuple[str, ...], *, timeout_s: float | None = None, **options: Unpack[Wanted]
     ) -> Answer | list[Answer]:
         """The items that suit a text, best first; for a list of texts, the list of answers in its order.
 
-        k: number of items. exclude: item ids that must not come back. filters: attribute → accepted values, all of which
-        must hold. timeout_s: how long to wait for the server, instead of the recommender's own ``timeout_s``.
+        options: ``k``, the number of items; ``exclude`` and ``filters``, what must not and what may come back; ``history``, what
+        the user chose before; ``popularity`` and ``diversity``, how much they count; ``rules``; ``spelling``. See
+        :class:`bertrec.answers.Options`. With a history, a blank text asks for what suits the history.
+        timeout_s: how long to wait for the server, instead of the recommender's own ``timeout_s``.
         A list is answered as a whole: by the server, or by the fallback; an empty list by an empty list.
 
         Raises InvalidInput, naming the position of a text in the list, and Unavailable where nobody could answer.
@@ -118,12 +116,12 @@ class Recommender:
         started = self._clock()
         if self._closed:
             raise InvalidInput("this recommender is closed; make a new one")
-        options = Options(k=k, exclude=exclude, filters={} if filters is None else filters)
+        wanted = Options(**options)
         wait_s = self._timeout_s if timeout_s is None else _checked_seconds("timeout_s", timeout_s)
-        texts = _cleaned(text)
+        texts = _cleaned(text, blank=bool(wanted.history))
         if not texts:
             return []
-        answered = self._ask(texts, options, wait_s)
+        answered = self._ask(texts, wanted, wait_s)
         latency_ms = 1e3 * (self._clock() - started)
         answers = [answered.answer(recommendation, latency_ms) for recommendation in answered.recommendations]
         return answers[0] if isinstance(text, str) else answers
@@ -169,16 +167,22 @@ class _Answered:
             truncated=found.truncated,
             engine=found.engine,
             bundle=found.bundle,
+            rules=found.rules,
+            corrections=found.corrections,
             served_by=self.served_by,
             latency_ms=latency_ms,
             fallback_reason=self.fallback_reason,
         )
 
 
-def _cleaned(text: object) -> list[str]:
+def _cleaned(text: object, *, blank: bool) -> list[str]:
+    """The texts, cleaned. blank: a text may be blank, and becomes an empty one."""
     if not isinstance(text, str | list | tuple):
         raise InvalidInput(f"text is of type {type(text).__name__}; accepted is a str, or a list of them")
-    return [clean(one, position) for position, one in enumerate([text] if isinstance(text, str) else text)]
+    texts = [text] if isinstance(text, str) else text
+    return [
+        "" if blank and isinstance(one, str) and not one.strip() else clean(one, position) for position, one in enumerate(texts)
+    ]
 
 
 def _checked_seconds(name: str, seconds: float) -> float:

@@ -12,13 +12,19 @@ from bertrec.answers import RankedItem
 from .answer import Answer
 
 HEADINGS = ("rank", "item", "title", "score", "reasons")
+MOST_REASONS, LEAST_SCORE = 3, 0.005
+"""Reasons that a row names: the weightiest, and none that shows as 0.00; ``--json`` has them all."""
 RIGHT_ALIGNED = {"rank", "score"}
 
 
 def as_table(answer: Answer) -> str:
     """The items as aligned columns, and a last line that says who answered."""
     rows = [HEADINGS, *(_row(rank, item) for rank, item in enumerate(answer.items, start=1))]
-    lines = _aligned(rows) if answer.items else ["no item passes the filters and exclusions"]
+    lines = _aligned(rows) if answer.items else ["no item passes the filters, exclusions and rules"]
+    if answer.corrections:
+        lines.append("read " + ", ".join(f"“{one.given}” as “{one.meant}”" for one in answer.corrections))
+    if answer.rules:
+        lines.append(f"rules that fired: {', '.join(answer.rules)}")
     if answer.truncated:
         lines.append("the text is longer than the encoder reads; it did not see the end")
     lines.append(
@@ -32,7 +38,9 @@ def as_record(text: str, answer: Answer) -> Mapping[str, Any]:
     """What ``--json`` writes for one text; keys are only ever added."""
     return {
         "text": text,
-        "items": [_item_record(item) for item in answer.items],
+        "items": [asdict(item) for item in answer.items],
+        "rules": list(answer.rules),
+        "corrections": [asdict(one) for one in answer.corrections],
         "truncated": answer.truncated,
         "engine": answer.engine,
         "bundle": answer.bundle,
@@ -48,13 +56,10 @@ def printable(line: str) -> str:
     return "".join(" " if unicodedata.category(character) == "Cc" else character for character in line)
 
 
-def _item_record(item: RankedItem) -> Mapping[str, Any]:
-    reasons = [{**asdict(reason), "sentence": reason.sentence} for reason in item.reasons]
-    return {**asdict(item), "reasons": reasons}
-
-
 def _row(rank: int, item: RankedItem) -> tuple[str, ...]:
-    reasons = "; ".join(f"{reason.sentence} {reason.score:+.2f}" for reason in item.reasons)
+    shown = [reason for reason in item.reasons if abs(reason.score) >= LEAST_SCORE]
+    weightiest = sorted(shown, key=lambda reason: -abs(reason.score))[:MOST_REASONS]
+    reasons = "; ".join(f"{reason.sentence} {reason.score:+.2f}" for reason in weightiest)
     return str(rank), item.item_id, item.title, f"{item.score:.2f}", reasons
 
 

@@ -15,6 +15,7 @@ from bertrec.bundle import Bundle
 from bertrec.errors import InvalidInput
 from bertrec.tensors import ENCODER
 from export.build import DEFAULT_ENGINES, EngineName, build_bundle
+from export.catalogue import extend_catalogue
 from train.command import run_command
 from train.progress import console, say, show
 from train.run import open_run
@@ -25,15 +26,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("root").addFilter(lambda record: "pre-processing before quantization" not in record.getMessage())
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
     given = _parser().parse_args(arguments)
-    return run_command(lambda: _build(given), interrupted="interrupted; nothing was written")
+    command = {"build": _build, "catalogue": _catalogue}[given.command]
+    return run_command(lambda: command(given), interrupted="interrupted; nothing was written")
 
 
 def _build(given: argparse.Namespace) -> int:
-    bundle = build_bundle(open_run(given.run), given.output, _engines(given.engines))
+    bundle = build_bundle(open_run(given.run), given.output, _engines(given.engines), rules=given.rules)
     show(_table(bundle))
     for record in bundle.manifest.engines:
         if record.why:
             say(f"{record.name} {record.verdict}: {record.why}")
+    say(f"written to {bundle.folder}, fingerprint {bundle.fingerprint}")
+    return 0
+
+
+def _catalogue(given: argparse.Namespace) -> int:
+    bundle = extend_catalogue(Bundle.open(given.bundle), given.items, given.output)
+    say(f"{bundle.manifest.data['items_added']} items added, {bundle.manifest.data['items']:,} in all")
     say(f"written to {bundle.folder}, fingerprint {bundle.fingerprint}")
     return 0
 
@@ -48,6 +57,13 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "--engines", default=default, help="encoder engines: fp32, int8, plain (for TensorRT); default %(default)s"
     )
+    build.add_argument("--rules", type=Path, metavar="FILE", help="rules and a blocklist (JSON) for every request")
+    catalogue = commands.add_parser("catalogue", help="add items that nobody has chosen yet, without training")
+    catalogue.add_argument("--bundle", required=True, type=Path, metavar="bundles/NAME")
+    catalogue.add_argument(
+        "--items", required=True, type=Path, metavar="FILE", help="items as in a data set: .jsonl, .csv or .parquet"
+    )
+    catalogue.add_argument("--output", required=True, type=Path, metavar="bundles/OTHER")
     return parser
 
 

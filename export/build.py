@@ -16,7 +16,9 @@ import numpy as np
 from bertrec.bundle import (
     CATALOGUE_FILE,
     ITEM_LEXICAL_FILE,
+    ITEM_TEXT_FILE,
     MANIFEST_FILE,
+    MAPS_FOLDER,
     SIGNALS_FOLDER,
     TOKENIZER_FILE,
     Bundle,
@@ -25,11 +27,12 @@ from bertrec.bundle import (
     seal,
 )
 from bertrec.errors import BertrecError, InvalidBundle, InvalidInput
-from bertrec.tensors import ENCODER, MAX_K, RANKER, SIGNALS
+from bertrec.rules import RULES_FILE, RuleBook
+from bertrec.tensors import ENCODER, LEXICAL, MAX_K, RANKER, TEXT_SIGNAL
 from bertrec.text import TextTokenizer
 from export import gates
 from export.encoder import export_plain, fuse, quantise_dynamic
-from export.ranker import ItemVectors, export_ranker
+from export.ranker import export_ranker
 from train.data import TEST
 from train.encoder import Encoder
 from train.evaluate import held_out, run_examples
@@ -55,21 +58,25 @@ REFERENCE = EngineName.FP32
 """Always built: what every other engine is measured against."""
 
 
-def build_bundle(run: Run, output: Path, engines: Sequence[EngineName] = DEFAULT_ENGINES) -> Bundle:
+def build_bundle(run: Run, output: Path, engines: Sequence[EngineName] = DEFAULT_ENGINES, *, rules: Path | None = None) -> Bundle:
     """Export a run into the bundle ``output``; returns it opened.
 
-    A bundle of the same run with these engines is returned as it is. Built beside ``output`` and renamed when complete, so an
-    interrupted export leaves no bundle that opens. Raises InvalidInput where ``output`` holds something else.
+    rules: a file of rules and a blocklist (see :mod:`bertrec.rules`) that the bundle applies to every request.
+    A bundle of the same run with these engines and rules is returned as it is. Built beside ``output`` and renamed when complete,
+    so an interrupted export leaves no bundle that opens. Raises InvalidInput where ``output`` holds something else, and
+    InvalidBundle for rules that cannot be read.
     """
     wanted = list(dict.fromkeys([REFERENCE, *engines]))
-    if (there := _reusable(run, output, wanted)) is not None:
+    if rules is not None:
+        RuleBook.load(rules)
+    if (there := _reusable(run, output, wanted, rules)) is not None:
         say(f"{output} is there already, exported from the same run: reused")
         return there
     partial = output.with_name(output.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        _write_parts(run, partial)
+        _write_parts(run, partial, rules)
         _write_engines(run, partial, wanted)
         manifest = seal(partial, _manifest(run, wanted))
         records = _measure(run, Bundle.open(partial), wanted)
@@ -93,7 +100,7 @@ def run_fingerprint(run: Run) -> str:
     return digest.hexdigest()
 
 
-def _reusable(run: Run, output: Path, engines: Sequence[EngineName]) -> Bundle | None:
+def _reusable(run: Run, output: Path, engines: Sequence[EngineName], rules: Path | None) -> Bundle | None:
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return None
     if not (output / MANIFEST_FILE).is_file():
@@ -105,25 +112,30 @@ def _reusable(run: Run, output: Path, engines: Sequence[EngineName]) -> Bundle |
             f"{output} holds a bundle that does not open ({error}). Delete it or choose another --output"
         ) from None
     built = {record.name for record in bundle.manifest.engines if record.model == ENCODER.name}
-    if bundle.manifest.model.get("fingerprint") != run_fingerprint(run) or not built >= {engine.value for engine in engines}:
+    same_rules = bundle.rules() == (RuleBook() if rules is None else RuleBook.load(rules))
+    same_run = bundle.manifest.model.get("fingerprint") == run_fingerprint(run)
+    if not (same_run and same_rules and built >= {engine.value for engine in engines}):
         raise InvalidInput(
-            f"{output} holds a bundle of another run, or with other engines ({', '.join(sorted(built))}). "
+            f"{output} holds a bundle of another run, or with other rules or engines ({', '.join(sorted(built))}). "
             "A bundle is never changed: delete it or choose another --output"
         )
     return bundle
 
 
-def _write_parts(run: Run, folder: Path) -> None:
+def _write_parts(run: Run, folder: Path, rules: Path | None) -> None:
     """Everything of the bundle but the engines."""
     shutil.copyfile(run.tokenizer_file, folder / TOKENIZER_FILE)
     shutil.copyfile(run.catalogue_file, folder / CATALOGUE_FILE)
     shutil.copytree(run.signals_folder, folder / SIGNALS_FOLDER)
-    np.save(folder / SIGNALS_FOLDER / ITEM_LEXICAL_FILE, run.array("items/lexical").astype(np.float16), allow_pickle=False)
+    shutil.copytree(run.folder / "maps", folder / MAPS_FOLDER)
+    if rules is not None:
+        shutil.copyfile(rules, folder / RULES_FILE)
+    for signal, name in ((LEXICAL, ITEM_LEXICAL_FILE), (TEXT_SIGNAL, ITEM_TEXT_FILE)):
+        np.save(folder / SIGNALS_FOLDER / name, run.array(f"items/{signal}").astype(np.float16), allow_pickle=False)
 
 
 def _write_engines(run: Run, folder: Path, engines: Sequence[EngineName]) -> None:
-    vectors = ItemVectors(run.array("items/text"), run.array("items/lexical"), run.array("items/prior"))
-    export_ranker(vectors, folder / RANKER.name / "fp32.onnx")
+    export_ranker({signal: run.array(f"items/{signal}") for signal in run.record["signals"]}, folder / RANKER.name / "fp32.onnx")
     say("exporting the encoder to ONNX")
     encoder = Encoder.load(run.encoder_folder, attention="eager")
     plain = _engine_file(folder, EngineName.PLAIN)
@@ -157,7 +169,7 @@ def _manifest(run: Run, engines: Sequence[EngineName]) -> Manifest:
         },
         max_tokens=run.settings["max_tokens"],
         max_k=MAX_K,
-        signals=SIGNALS,
+        signals=run.record["signals"],
         tensors={model.name: dataclasses.asdict(model) for model in (ENCODER, RANKER)},
         engines=(*records, EngineRecord(RANKER.name, "fp32", "ranker/fp32.onnx", "fp32", True)),
     )
@@ -168,7 +180,7 @@ def _measure(run: Run, bundle: Bundle, engines: Sequence[EngineName]) -> tuple[E
     queries = _queries(run)
     tokenizer = TextTokenizer(run.tokenizer_file, bundle.manifest.max_tokens)
     torch_vectors = encode_texts(Encoder.load(run.encoder_folder), tokenizer, queries.texts, "answering with PyTorch")
-    answers = {engine: gates.measure(bundle, engine.value, queries.texts) for engine in engines}
+    answers = {engine: gates.measure(bundle, engine.value, queries) for engine in engines}
     reference = answers[REFERENCE]
     reference_quality = gates.quality(reference, queries)
     records = []
@@ -197,4 +209,4 @@ def _queries(run: Run) -> Pairs:
         queries = held_out(examples, TEST)
     except BertrecError:
         queries = examples.train
-    return Pairs(queries.texts[: gates.TEXTS], queries.items[: gates.TEXTS])
+    return queries.take(np.arange(min(len(queries), gates.TEXTS)))

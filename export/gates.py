@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,20 +55,24 @@ class Verdict:
     why: str
 
 
-def measure(bundle: Bundle, engine: str, texts: Sequence[str]) -> Measured:
-    """Answer the texts with one encoder engine of the bundle, the way the edge would."""
+def measure(bundle: Bundle, engine: str, queries: Pairs) -> Measured:
+    """Answer the queries with one encoder engine of the bundle, the way the edge would."""
+    texts = queries.texts
     encoder = OnnxEngine(bundle.engine_path(ENCODER.name, engine), ENCODER)
     ranker = OnnxEngine(bundle.engine_path(RANKER.name, "fp32"), RANKER)
     pipeline = Pipeline(bundle, encoder=encoder.run, ranker=ranker.run, engine=engine)
-    index_of = {item.item_id: index for index, item in enumerate(bundle.catalogue().items)}
+    ids = [item.item_id for item in bundle.catalogue().items]
+    index_of = {item_id: index for index, item_id in enumerate(ids)}
+    options = [Options(k=CUTOFF, history=[ids[item] for item in history], spelling=False) for history in queries.histories]
     top = np.full((len(texts), CUTOFF), -1, np.int64)
     scores = np.zeros(len(texts), np.float32)
     with progress(f"answering {len(texts)} held-out texts with {engine}", len(texts)) as advance:
         for start in range(0, len(texts), INVARIANCE_TEXTS):
-            part = texts[start : start + INVARIANCE_TEXTS]
-            for row, answer in enumerate(pipeline.recommend(part, [Options(k=CUTOFF)] * len(part)), start):
+            rows = slice(start, start + INVARIANCE_TEXTS)
+            part = texts[rows]
+            for row, answer in enumerate(pipeline.recommend(part, options[rows]), start):
                 top[row, : len(answer.items)] = [index_of[item.item_id] for item in answer.items]
-                scores[row] = answer.items[0].score
+                scores[row] = answer.items[0].score if answer.items else 0.0
             advance(len(part))
     vectors = pipeline.encode(bundle.tokenizer().tokenise(texts))
     few = list(texts[:INVARIANCE_TEXTS])

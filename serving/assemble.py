@@ -124,7 +124,7 @@ def _commands(target: Target) -> dict[str, str]:
     return {
         "tritonserver": f"tritonserver --model-repository={MODELS_FOLDER} {options}",
         "docker": f"docker run --rm{gpus} --shm-size=256m -p 8000-8002:8000-8002 -v $PWD/{MODELS_FOLDER}:/models {CONTAINER} "
-        f"sh -c 'pip install tokenizers && tritonserver --model-repository=/models {options}'",
+        f"sh -c 'pip install symspellpy tokenizers && tritonserver --model-repository=/models {options}'",
     }
 
 

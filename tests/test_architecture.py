@@ -26,7 +26,7 @@ MAY_IMPORT = {
 """Stage → the project's packages that it may import."""
 
 THIRD_PARTY = {
-    "bertrec": {"numpy", "tokenizers", "onnxruntime"},
+    "bertrec": {"numpy", "symspellpy", "tokenizers", "onnxruntime"},
     "client": {"numpy", "tritonclient", "urllib3"},
     "triton_models": {"numpy", "triton_python_backend_utils"},
 }

@@ -1,6 +1,8 @@
 """A tiny but real bundle, made in a second: a randomly initialised BERT, a checkerboard catalogue, real ONNX engines.
 
-Item number i is described by its own two words and by nothing else, so a text that uses them has a known right answer.
+Item number i is described by its own two words and by nothing else, so a text that uses them has a known right answer. Its other
+signals are weaker: the graph joins it to its two words; whoever chose it chose the items i ± 7 as well; lower numbers are more
+popular. It costs 10 · (i + 1), but for the last, which has no price. By the vectors for diversity, 2j and 2j + 1 are alike.
 """
 
 from __future__ import annotations
@@ -14,12 +16,26 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from bertrec.bundle import CATALOGUE_FILE, ITEM_LEXICAL_FILE, SIGNALS_FOLDER, TOKENIZER_FILE, EngineRecord, Manifest, seal
+from bertrec.bundle import (
+    CATALOGUE_FILE,
+    ITEM_LEXICAL_FILE,
+    ITEM_TEXT_FILE,
+    SIGNALS_FOLDER,
+    TOKENIZER_FILE,
+    EngineRecord,
+    Manifest,
+    seal,
+)
 from bertrec.catalogue import Catalogue, CatalogueItem
+from bertrec.fusion import Gates, Signals
+from bertrec.graph import DECLARED, Entity, GraphSignal
+from bertrec.history import BehaviourSignal
+from bertrec.rules import RULES_FILE
 from bertrec.signals import LexicalSignal, analyse
+from bertrec.spelling import SpellingCorrector
 from bertrec.tensors import MAX_K, SIGNALS
 from export.encoder import export_plain, fuse, quantise_dynamic
-from export.ranker import ItemVectors, export_ranker
+from export.ranker import export_ranker
 from train.encoder import Encoder
 
 WORDS = (
@@ -29,11 +45,28 @@ WORDS = (
 ).split()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 ITEMS = len(WORDS) // 2
+COMPANIONS = 7
+"""Items whose numbers differ by a multiple of it are chosen by the same people."""
+FABRICS = ("wool", "silk", "linen")
+KNOWN = ("that", "want", "what", "wish", "long", "very", "warm", "nothing", "catalogue", "knows", "please")
+"""Words of the tests' texts that are no misspelt colours or garments."""
+RULES = {
+    "rules": [
+        {"name": "budget", "if": {"budget_below": True}, "then": {"attribute": "price", "above": "budget", "effect": "exclude"}},
+    ],
+    "blocklist": ["no such item"],
+}
 
 
 def item_text(item: int) -> str:
     """The two words that only item ``item`` is described by."""
     return f"{WORDS[item]} {WORDS[item + ITEMS]}"
+
+
+def attributes(item: int) -> dict[str, str]:
+    """What the catalogue says of item ``item``."""
+    declared = {"colour": WORDS[item], "kind": WORDS[item + ITEMS], "fabric": f"{FABRICS[item % 3]}|{FABRICS[(item + 1) % 3]}"}
+    return declared if item == ITEMS - 1 else {**declared, "price": f"${10 * (item + 1)}.00"}
 
 
 def write_backbone(folder: Path) -> Path:
@@ -65,30 +98,33 @@ def write_bundle(folder: Path, backbone: Path) -> Path:
     encoder = Encoder.load(backbone, attention="eager")
     folder.mkdir(parents=True)
     (folder / TOKENIZER_FILE).write_bytes((backbone / "tokenizer.json").read_bytes())
-    items = tuple(
-        CatalogueItem(str(item), f"Item {item}", item_text(item), {"colour": WORDS[item], "kind": WORDS[item + ITEMS]})
-        for item in range(ITEMS)
-    )
+    items = tuple(CatalogueItem(str(item), f"Item {item}", item_text(item), attributes(item)) for item in range(ITEMS))
     Catalogue(items).save(folder / CATALOGUE_FILE)
     texts = [item.text for item in items]
     lexical = _lexical(texts)
-    lexical.save(folder / SIGNALS_FOLDER)
+    graph, behaviour = item_graph(), BehaviourSignal(np.eye(COMPANIONS, dtype=np.float16)[np.arange(ITEMS) % COMPANIONS])
+    Signals(lexical, graph, behaviour, Gates(dict.fromkeys(SIGNALS, 0.0))).save(folder / SIGNALS_FOLDER)
+    SpellingCorrector({**dict.fromkeys(KNOWN, 0), **dict.fromkeys(WORDS, 4)}).save(folder / SIGNALS_FOLDER)
+    (folder / RULES_FILE).write_text(json.dumps(RULES), encoding="utf-8")
     item_lexical = lexical.vectors(texts)
     np.save(folder / SIGNALS_FOLDER / ITEM_LEXICAL_FILE, item_lexical)
+    random = np.random.default_rng(0)
+    alike = np.repeat(random.normal(size=((ITEMS + 1) // 2, encoder.hidden)), 2, axis=0)[:ITEMS]
+    np.save(folder / SIGNALS_FOLDER / ITEM_TEXT_FILE, (alike + random.normal(size=alike.shape) / 50).astype(np.float16))
     (folder / "encoder").mkdir()
     plain, fp32, int8 = folder / "plain.onnx", folder / "encoder/fp32.onnx", folder / "encoder/int8.onnx"
     export_plain(encoder, plain)
     fuse(plain, fp32, heads=encoder.heads, hidden=encoder.hidden, layers=encoder.layers)
     quantise_dynamic(fp32, int8, layers=encoder.layers)
     plain.unlink()
-    export_ranker(
-        ItemVectors(
-            text=np.random.default_rng(0).normal(size=(ITEMS, encoder.hidden)).astype(np.float32) / 10,
-            lexical=10 * item_lexical,
-            prior=np.zeros(ITEMS, np.float32),
-        ),
-        folder / "ranker/fp32.onnx",
-    )
+    sides = {
+        "text": np.random.default_rng(0).normal(size=(ITEMS, encoder.hidden)).astype(np.float32) / 10,
+        "lexical": 10 * item_lexical,
+        "graph": graph.vectors_of(texts),
+        "behaviour": 2 * behaviour.factors.astype(np.float32),
+        "prior": (np.linspace(0.1, -0.1, ITEMS, dtype=np.float32) + np.float32(0.001))[:, None],
+    }
+    export_ranker(sides, folder / "ranker/fp32.onnx")
     manifest = Manifest(
         created="2026-01-01T00:00:00+00:00",
         source_commit="unknown",
@@ -96,7 +132,7 @@ def write_bundle(folder: Path, backbone: Path) -> Path:
         model={"backbone": "tiny"},
         max_tokens=64,
         max_k=MAX_K,
-        signals=SIGNALS,
+        signals={signal: side.shape[1] for signal, side in sides.items()},
         tensors={},
         engines=(
             EngineRecord("encoder", "fp32", "encoder/fp32.onnx", "fp32", True),
@@ -112,6 +148,22 @@ def _lexical(texts: list[str]) -> LexicalSignal:
     """An LSA whose latent dimensions are the terms themselves, so that every score is known beforehand."""
     terms = tuple(Counter(term for text in texts for term in analyse(text)))
     return LexicalSignal(terms, np.ones(len(terms), np.float32), np.eye(len(terms), dtype=np.float16))
+
+
+def item_graph() -> GraphSignal:
+    """The words as entities, each with a vector of its own, and an edge from each item to its colour and to its kind."""
+    entities = tuple(Entity(word, "colour" if row < ITEMS else "kind") for row, word in enumerate(WORDS))
+    edges = [(entity, 0) for item in range(ITEMS) for entity in (item, item + ITEMS)]
+    return GraphSignal(
+        entities=entities,
+        phrases={word: row for row, word in enumerate(WORDS)},
+        relations=(DECLARED,),
+        vectors=np.eye(len(WORDS), dtype=np.float16),
+        offsets=np.arange(0, 2 * ITEMS + 1, 2, dtype=np.int32),
+        edges=np.asarray(edges, np.int32),
+        weights=np.ones(len(edges), np.float16),
+        links=np.zeros((0, 3), np.int32),
+    )
 
 
 def write_data(folder: Path, *, per_item: int = 4) -> Path:

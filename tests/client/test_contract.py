@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from bertrec.bundle import Bundle
-from client import Answer, InvalidInput, RankedItem, Recommender, ServedBy
-from tests.tiny import ITEMS, WORDS, item_text
+from client import Answer, Correction, InvalidInput, RankedItem, Recommender, ServedBy
+from client.recommender import Wanted
+from tests.tiny import COMPANIONS, ITEMS, WORDS, attributes, item_text
 
 MIXED_TEXTS = (
     item_text(0),
@@ -28,23 +29,27 @@ def ids(answer: Answer) -> list[str]:
 def same(first: Answer, second: Answer) -> bool:
     """Equal but for scores that differ in the last digits, and for who took how long."""
     return (
-        (first.truncated, first.engine, first.bundle) == (second.truncated, second.engine, second.bundle)
+        _about(first) == _about(second)
         and len(first.items) == len(second.items)
         and all(map(_same_item, first.items, second.items))
     )
+
+
+def _about(answer: Answer) -> tuple[object, ...]:
+    return answer.truncated, answer.engine, answer.bundle, answer.rules, answer.corrections
 
 
 def _same_item(first: RankedItem, second: RankedItem) -> bool:
     return (
         (first.item_id, first.title, first.attributes) == (second.item_id, second.title, second.attributes)
         and first.score == pytest.approx(second.score, abs=1e-4)
-        and _words(first) == _words(second)
+        and _said(first) == _said(second)
         and _terms(first) == pytest.approx(_terms(second), abs=1e-4)
     )
 
 
-def _words(item: RankedItem) -> dict[str, tuple[str, ...]]:
-    return {reason.signal: reason.words for reason in item.reasons}
+def _said(item: RankedItem) -> dict[str, tuple[str, ...]]:
+    return {reason.signal: (reason.sentence, *reason.words) for reason in item.reasons}
 
 
 def _terms(item: RankedItem) -> dict[str, float]:
@@ -59,7 +64,8 @@ def test_every_item_is_first_for_its_own_words(recommender: Recommender) -> None
 def test_an_answer_says_what_and_why_and_by_whom(recommender: Recommender, edge: Recommender) -> None:
     answer = recommender.recommend("denim dress", k=3)
     first = answer.items[0]
-    assert (first.item_id, first.title, first.attributes) == ("3", "Item 3", {"colour": "denim", "kind": "dress"})
+    assert (first.item_id, first.title, first.attributes) == ("3", "Item 3", attributes(3))
+    assert (first.attributes["colour"], first.attributes["kind"]) == ("denim", "dress")
     assert first.score == pytest.approx(sum(reason.score for reason in first.reasons), abs=1e-4)
     assert first.reasons[0].signal == "lexical"
     assert first.reasons[0].sentence in ("your words: denim, dress", "your words: denim dress")
@@ -72,7 +78,7 @@ def test_an_answer_says_what_and_why_and_by_whom(recommender: Recommender, edge:
 def test_scores_are_those_of_the_design(recommender: Recommender) -> None:
     """The tiny bundle weighs lexical similarity by 10; whole agreement against none is a distance of 10."""
     items = recommender.recommend(item_text(7), k=ITEMS).items
-    lexical = {item.item_id: _terms(item)["lexical"] for item in items}
+    lexical = {item.item_id: _terms(item).get("lexical", 0.0) for item in items}
     assert lexical["7"] - lexical["8"] == pytest.approx(10, abs=1e-2)
     scores = [item.score for item in items]
     assert scores == sorted(scores, reverse=True)
@@ -112,6 +118,60 @@ def test_filters_hold_together(recommender: Recommender) -> None:
     assert recommender.recommend("denim dress", filters={"colour": ["red"], "kind": ["no such kind"]}).items == ()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"history": ["3", "no such item", "5"]},
+        {"popularity": 10},
+        {"diversity": 0.7},
+        {"spelling": False},
+        {"rules": [{"then": {"attribute": "colour", "equals": ["red"], "effect": "boost", "by": 3}}]},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_every_backend_honours_every_option(recommender: Recommender, edge: Recommender, options: Wanted) -> None:
+    texts = [*MIXED_TEXTS, "a grean gown under $80"]
+    theirs, ours = (one.recommend(texts, **options) for one in (recommender, edge))
+    assert all(map(same, theirs, ours))
+    plain = edge.recommend(texts)
+    assert not all(map(same, ours, plain))  # it changes something
+
+
+def test_a_history_brings_what_goes_with_it_and_not_itself(recommender: Recommender) -> None:
+    answer = recommender.recommend("nothing that the catalogue knows", k=ITEMS, history=["3"])
+    assert ids(answer)[:2] in (["10", "17"], ["17", "10"])
+    assert "3" not in ids(answer)
+    assert {reason.signal: reason.sentence for reason in answer.items[0].reasons}["behaviour"] == "because you chose “Item 3”"
+    assert abs(int(ids(answer)[0]) - 3) % COMPANIONS == 0
+
+
+def test_with_a_history_a_text_may_be_blank(recommender: Recommender) -> None:
+    silent, spoken = recommender.recommend(["", "denim dress"], history=["4"])
+    assert silent.items[0].item_id in ("11", "18")
+    assert spoken.items[0].item_id == "3"
+    assert all(map(_same_item, recommender.recommend(" \n", history=["4"]).items, silent.items))
+    with pytest.raises(InvalidInput, match="text 1 is empty"):
+        recommender.recommend(["denim", ""])
+    with pytest.raises(InvalidInput, match="text 0 is empty"):
+        recommender.recommend("", history=["no such item"])
+
+
+def test_rules_that_fire_are_named_even_where_they_leave_nothing(recommender: Recommender) -> None:
+    answer = recommender.recommend("a green gown under $35", k=ITEMS)
+    assert sorted(ids(answer), key=int) == ["0", "1", "2", str(ITEMS - 1)]  # the last has no price
+    assert answer.rules == ("budget",)
+    nothing = {"name": "nothing", "then": {"attribute": "colour", "equals": ["ultraviolet"], "effect": "require"}}
+    answer = recommender.recommend("green gown", rules=[nothing])
+    assert (answer.items, answer.rules) == ((), ("nothing",))
+
+
+def test_misspelt_words_are_read_as_they_were_meant(recommender: Recommender) -> None:
+    answer = recommender.recommend("a Grean gown", k=1)
+    assert answer.corrections == (Correction("Grean", "Green"),)
+    assert set(" ".join(answer.items[0].reasons[0].words).split()) == {"green", "gown"}
+    assert recommender.recommend("a Grean gown", k=1, spelling=False).corrections == ()
+
+
 def test_more_than_the_catalogue_brings_the_catalogue(recommender: Recommender) -> None:
     assert len(recommender.recommend("denim dress", k=200).items) == ITEMS
 
@@ -134,7 +194,7 @@ def test_an_answer_names_the_bundle(recommender: Recommender, tiny_bundle: Path)
 def test_what_only_the_bundle_knows_is_refused_with_its_words(recommender: Recommender) -> None:
     with pytest.raises(InvalidInput, match=r"^k is 201; accepted is 1 to 200$"):
         recommender.recommend("red", k=201)
-    with pytest.raises(InvalidInput, match=r"^filters names the attribute 'size'; the catalogue has \['colour', 'kind'\]$"):
+    with pytest.raises(InvalidInput, match=r"^filters names the attribute 'size'; the catalogue has \['colour', 'fabric', .*\]$"):
         recommender.recommend("red", filters={"size": ["xl"]})
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from bertrec.text import MAX_CHARACTERS
 from client import InvalidInput, Options, Recommender
+from client.recommender import Wanted
 from tests.client.fakes import FakeBackend
 
 ANSWERED = {
@@ -35,6 +37,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "list in a list": ([["denim"]], "text 0 is of type list"),
 }
 
+RED = {"then": {"attribute": "colour", "equals": ["red"], "effect": "exclude"}}
+
 REFUSED_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "k=0": ({"k": 0}, "k is 0; accepted is a whole number of at least 1"),
     "k=-1": ({"k": -1}, "k is -1"),
@@ -48,6 +52,16 @@ REFUSED_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "filters is a list": ({"filters": ["red"]}, "accepted is a mapping of attribute name"),
     "filters has a bare value": ({"filters": {"colour": "red"}}, r"filters\['colour'\] is 'red'; accepted is a list"),
     "filters holds a surrogate": ({"filters": {"\udcff": ["red"]}}, "not valid Unicode"),
+    "history is a string": ({"history": "3"}, "history is '3'; accepted is a list of strings"),
+    "popularity=-1": ({"popularity": -1}, "popularity is -1; accepted is a number from 0 to 10"),
+    "popularity=True": ({"popularity": True}, "popularity is True"),
+    "diversity=1.5": ({"diversity": 1.5}, "diversity is 1.5; accepted is a number from 0 to 1"),
+    "diversity=nan": ({"diversity": float("nan")}, "diversity is nan"),
+    "spelling=1": ({"spelling": 1}, "spelling is 1; accepted are true and false"),
+    "rules is an object": ({"rules": {}}, r"rules is \{\}; accepted is a list of rules"),
+    "rules holds a set": ({"rules": [{1}]}, "rules is not JSON"),
+    "rules holds an empty one": ({"rules": [{}]}, r"rules\[0\]\.then is None; accepted is an object"),
+    "too many rules": ({"rules": [RED] * 33}, "rules holds 33 rules; accepted are at most 32"),
     "timeout_s=0": ({"timeout_s": 0}, "timeout_s is 0; accepted is a number of seconds above 0"),
     "timeout_s=nan": ({"timeout_s": float("nan")}, "timeout_s is nan"),
     "timeout_s=inf": ({"timeout_s": float("inf")}, "timeout_s is inf"),
@@ -101,6 +115,12 @@ def test_backends_get_clean_text() -> None:
     assert server.asked == [["denim dress", "x" * MAX_CHARACTERS]]
 
 
+def test_the_keywords_are_the_options() -> None:
+    assert list(Wanted.__annotations__) == [field.name for field in fields(Options)]
+
+
 def test_options_can_be_made_once_and_read_back() -> None:
-    options = Options(k=3, exclude=("1",), filters={"colour": ("red",)})
+    options = Options(
+        k=3, exclude=("1",), filters={"colour": ("red",)}, history=("2",), popularity=0, rules=[RED], spelling=False
+    )
     assert Options.from_json(options.to_json()) == options

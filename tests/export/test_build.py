@@ -18,7 +18,7 @@ from export import gates
 from export.__main__ import main
 from export.build import EngineName, build_bundle
 from export.encoder import export_plain, fuse
-from export.ranker import ItemVectors, export_ranker
+from export.ranker import export_ranker, read_items
 from tests import tiny
 from tests.full_disk import run_on_full_disk
 from train.encoder import Encoder
@@ -161,20 +161,23 @@ def test_padding_changes_nothing(tiny_backbone: Path) -> None:
 def test_the_exported_ranker_is_numpys(tmp_path: Path, items: int) -> None:
     random = np.random.default_rng(0)
     text, words = random.normal(size=(items, 8)).astype(np.float32), random.normal(size=(items, 5)).astype(np.float32)
-    prior = random.normal(size=items).astype(np.float32)
-    export_ranker(ItemVectors(text, words, prior), tmp_path / "ranker.onnx")
-    interest, lexical = random.normal(size=(4, 8)).astype(np.float32), random.normal(size=(4, 5)).astype(np.float32)
-    allowed = random.random((4, items)) < 0.9
-    ranked = OnnxEngine(tmp_path / "ranker.onnx", RANKER).run(
-        {"interest_vector": interest, "lexical_vector": lexical, "allowed": allowed}
-    )
-    scores = np.where(allowed, interest @ text.T + lexical @ words.T + prior, -np.inf)
+    prior = random.normal(size=(items, 1)).astype(np.float32)
+    sides = {"text": text, "lexical": words, "prior": prior}
+    export_ranker(sides, tmp_path / "ranker.onnx")
+    query = random.normal(size=(4, 14)).astype(np.float32)
+    boost = np.where(random.random((4, items)) < 0.9, random.normal(size=(4, items)), -np.inf).astype(np.float32)
+    ranked = OnnxEngine(tmp_path / "ranker.onnx", RANKER).run({"query_vector": query, "boost": boost})
+    scores = query @ np.hstack(list(sides.values())).T + boost
     expected = np.argsort(-scores, axis=1, kind="stable")[:, : min(items, 200)]
     np.testing.assert_array_equal(ranked["item_index"], expected)
     np.testing.assert_allclose(ranked["score"], np.take_along_axis(scores, expected, 1), atol=1e-5)
     kept = np.isfinite(ranked["score"])
     np.testing.assert_allclose(ranked["terms"].sum(-1)[kept], ranked["score"][kept], atol=1e-5)
-    np.testing.assert_allclose(ranked["terms"][..., 2], prior[expected])
+    np.testing.assert_allclose(ranked["terms"][..., 2], query[:, -1:] * prior[expected, 0], atol=1e-6)
+    np.testing.assert_array_equal(ranked["terms"][..., 3], np.take_along_axis(boost, expected, 1))
+    read = read_items(tmp_path / "ranker.onnx")
+    assert list(read) == list(sides)
+    np.testing.assert_array_equal(read["lexical"], words)
 
 
 def test_an_engine_that_lost_too_much_is_rejected_with_the_reason() -> None:

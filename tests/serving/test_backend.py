@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
+from bertrec.bundle import Bundle
 from bertrec.engine import OnnxEngine
 from bertrec.tensors import ATTENTION_MASK, ENCODER, INPUT_IDS, INTEREST_VECTOR, RANKER
 from serving.triton import TritonServer
@@ -75,11 +76,11 @@ def test_inputs_of_unequal_length_are_refused(triton: TritonServer) -> None:
 def test_the_ranker_answers_with_all_its_outputs(triton: TritonServer, tiny_bundle: Path) -> None:
     engine = OnnxEngine(tiny_bundle / "ranker/fp32.onnx", RANKER, threads=1)
     random_state = np.random.default_rng(0)
-    lexical, items = (np.load(tiny_bundle / "signals/item_lexical.npy").shape[axis] for axis in (1, 0))
+    bundle = Bundle.open(tiny_bundle)
+    width, items = sum(bundle.manifest.signals.values()), len(bundle.catalogue())
     given: dict[str, tuple[str, NDArray[Any]]] = {
-        "interest_vector": ("FP32", random_state.normal(size=(3, 32)).astype(np.float32)),
-        "lexical_vector": ("FP32", random_state.normal(size=(3, lexical)).astype(np.float32)),
-        "allowed": ("BOOL", random_state.random((3, items)) > 0.5),
+        "query_vector": ("FP32", random_state.normal(size=(3, width)).astype(np.float32)),
+        "boost": ("FP32", np.where(random_state.random((3, items)) > 0.5, 0, -np.inf).astype(np.float32)),
     }
     answer = infer(triton, "grpc", RANKER.name, given)
     expected = engine.run({name: values for name, (_, values) in given.items()})

@@ -1,0 +1,90 @@
+"""The choice of weights: a signal that knows the answer wins, one that knows nothing is left out, a gate where it pays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from bertrec.fusion import FEATURES
+from train.examples import UNSEEN
+from train.fusion import SHRINKAGES, Asked, choose_fusion, choose_shrinkage, default_fusion, gains
+
+ITEMS, QUERIES = 30, 200
+RELEVANT = np.random.default_rng(0).integers(ITEMS, size=QUERIES)
+PRIOR = np.zeros((ITEMS, 1), np.float32)
+
+
+def knowing(share: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+    """User sides that name the right item, where ``share`` says so; elsewhere a wrong one."""
+    sides = np.eye(ITEMS, dtype=np.float32)[RELEVANT]
+    return sides if share is None else np.where(share[:, None], sides, np.roll(sides, 1, axis=1))
+
+
+def asked(features: NDArray[np.float32] | None = None, **sides: NDArray[np.float32]) -> Asked:
+    ones = np.ones((QUERIES, 1), np.float32)
+    features = np.zeros((QUERIES, len(FEATURES)), np.float32) if features is None else features
+    return Asked({**sides, "prior": ones}, features, [()] * QUERIES, RELEVANT)
+
+
+def items(*signals: str) -> dict[str, NDArray[np.float32]]:
+    return {**{name: np.eye(ITEMS, dtype=np.float32) for name in signals}, "prior": PRIOR}
+
+
+def test_a_signal_that_misleads_loses_its_weight() -> None:
+    half = np.arange(QUERIES) < 40
+    fusion = choose_fusion(asked(text=knowing(), lexical=knowing(half)), items("text", "lexical"), 0.5)
+    assert fusion.ndcg_at_10 == 1.0
+    assert fusion.gates.biases["text"] > fusion.gates.biases.get("lexical", -np.inf)
+
+
+def test_a_gate_is_learned_where_a_feature_tells_whom_to_believe() -> None:
+    first = np.random.default_rng(1).random(QUERIES) < 0.5
+    features = np.zeros((QUERIES, len(FEATURES)), np.float32)
+    features[:, 3] = first
+    fusion = choose_fusion(asked(features, text=knowing(first), lexical=knowing(~first)), items("text", "lexical"), 0.5)
+    assert fusion.gates.weights
+    assert fusion.gates.weights["text"][3] > 0 > fusion.gates.weights["lexical"][3]
+    assert fusion.gated_ndcg_at_10 > fusion.constant_ndcg_at_10
+    weights = {name: fusion.gates.values(features, name) for name in ("text", "lexical")}
+    assert ((weights["text"] > weights["lexical"]) == first).all()
+
+
+def test_without_queries_the_weights_of_training_stay() -> None:
+    nothing = Asked(
+        {"text": np.zeros((0, ITEMS), np.float32)}, np.zeros((0, len(FEATURES)), np.float32), [], np.zeros(0, np.int64)
+    )
+    fusion = choose_fusion(
+        Asked({**nothing.sides, "prior": np.zeros((0, 1), np.float32)}, nothing.features, [], nothing.relevant),
+        items("text"),
+        0.5,
+    )
+    assert fusion.gates.biases == default_fusion(["text", "prior"], 0.5).gates.biases
+    assert fusion.gates.biases["prior"] == pytest.approx(np.log(0.5))
+
+
+def test_items_of_the_history_are_not_ranked() -> None:
+    """Every history holds the item that would else come first; the right one is second."""
+    wrong = (RELEVANT + 1) % ITEMS
+    sides = np.eye(ITEMS, dtype=np.float32)[wrong] + 0.5 * np.eye(ITEMS, dtype=np.float32)[RELEVANT]
+    ones = np.ones((QUERIES, 1), np.float32)
+    histories = [(int(item),) for item in wrong]
+    features = np.zeros((QUERIES, len(FEATURES)), np.float32)
+    fusion = choose_fusion(Asked({"text": sides, "prior": ones}, features, histories, RELEVANT), items("text"), 0.5)
+    assert fusion.ndcg_at_10 == 1.0
+
+
+def test_shrinkage_is_strong_where_what_was_learned_is_noise() -> None:
+    random = np.random.default_rng(2)
+    truth = np.eye(ITEMS, dtype=np.float32)
+    noise = truth + random.normal(size=truth.shape).astype(np.float32)
+    prior = torch.zeros(ITEMS)
+    counts = np.full(ITEMS, 2)
+    assert choose_shrinkage(noise, truth, counts, asked(text=knowing()), "text", prior) == SHRINKAGES[-1]
+    assert choose_shrinkage(truth, noise, counts, asked(text=knowing()), "text", prior) == SHRINKAGES[0]
+
+
+def test_gains_are_ndcg_with_ties_to_the_lower_index() -> None:
+    scores = torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 2.0], [1.0, 0.0, 0.0]])
+    np.testing.assert_allclose(gains(scores, torch.tensor([1, 2, UNSEEN])), [1 / np.log2(3), 1.0, 0.0])
