@@ -73,8 +73,18 @@ def test_a_folder_that_holds_something_else_is_left_alone(run: Run, bundle: Bund
         build_bundle(run, tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     only_fp32 = build_bundle(run, tmp_path / "fp32", [EngineName.FP32])
-    with pytest.raises(InvalidInput, match=r"other engines \(fp32\).*never changed: delete it"):
+    with pytest.raises(InvalidInput, match=r"other rules or engines \(fp32\).*never changed: delete it"):
         build_bundle(run, only_fp32.folder, [EngineName.INT8])
+    rules = tmp_path / "rules.json"
+    rules.write_text('{"blocklist": ["3"]}')
+    with pytest.raises(InvalidInput, match="other rules"):
+        build_bundle(run, only_fp32.folder, [EngineName.FP32], rules=rules)
+    blocking = build_bundle(run, tmp_path / "blocking", [EngineName.FP32], rules=rules)
+    assert blocking.rules().blocklist == ("3",)
+    rules.write_text('{"blocked": []}')
+    with pytest.raises(InvalidBundle, match="cannot be read as rules"):
+        build_bundle(run, tmp_path / "wrong", [EngineName.FP32], rules=rules)
+    assert not (tmp_path / "wrong").exists()
     (only_fp32.folder / "tokenizer.json").unlink()
     with pytest.raises(InvalidInput, match=r"does not open \(.*tokenizer\.json is missing"):
         build_bundle(run, only_fp32.folder)
