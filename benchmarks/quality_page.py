@@ -52,8 +52,8 @@ def _origin(found: Details) -> str:
     packages = ", ".join(f"{name} {number}" for name, number in versions.items())
     return (
         f"Preset {found['preset']}, {len(found['seeds'])} seeds ({', '.join(map(str, found['seeds']))}), backbone "
-        f"{runs[0]['settings']['backbone']}, {min(found['items']):,} items ranked at the least. Trained in {minutes} minutes (the last sitting's) at "
-        f"commit {commits}; measured {machine['measured'][:10]} at {machine['commit'][:10]} by `{machine['command']}`, on "
+        f"{runs[0]['settings']['backbone']}, {min(found['items']):,} items ranked at the least. Trained in {minutes} minutes "
+        f"(the last sitting's) at commit {commits}; measured {machine['measured'][:10]} at {machine['commit'][:10]} by `{machine['command']}`, on "
         f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, {packages}.\n"
     )
 
