@@ -126,6 +126,9 @@ def test_the_page_shows_the_figures(measured: Measured) -> None:
     assert "### Typing errors" in page
     assert "Bold: popularity × 0," in page
     assert "| clothing | NDCG@10, fused | ≥ 0.380 | – | not measured |" in page
+    assert "Preset quick, seeds 0, 1, backbone" in page
+    assert "21 items ranked" in page
+    assert "-0.0%" not in page
     assert "### Short histories" not in page
     assert all(line.count("|") >= 3 for line in page.splitlines() if line.startswith("|"))
 
@@ -173,9 +176,15 @@ def test_targets_are_judged_by_the_numbers() -> None:
     def rankers(**ndcg: float) -> dict[str, Any]:
         return {name: {"ndcg_at_10": {"value": value}} for name, value in ndcg.items()}
 
+    def recall(queries: int, value: float) -> dict[str, Any]:
+        return {"queries": queries, "rankers": {"fused": {"recall_at_10": {"value": value}}}}
+
     clothing = {
         "kinds": {"as-written": {"rankers": rankers(fused=0.4)}, TYPOS_CORRECTED: {"rankers": rankers(fused=0.37)}},
-        "slices": {"few_training_interactions": {"at most 5": {"rankers": {"fused": {"recall_at_10": {"value": 0.15}}}}}},
+        "slices": {
+            "few_training_interactions": {"at most 5": recall(40, 0.15)},
+            "training_interactions": {"0": recall(10, 0.0), "1": recall(10, 0.1), "2-5": recall(20, 0.25), ">5": recall(9, 1.0)},
+        },
     }
     movielens = {
         "kinds": {
@@ -185,7 +194,8 @@ def test_targets_are_judged_by_the_numbers() -> None:
     }
     judged = {(one.data, one.what): one.verdict for one in targets({"clothing": clothing, "movielens": movielens})}
     assert judged["clothing", "NDCG@10, fused"] == "reached"
-    assert judged["clothing", "R@10, items with at most 5 training reviews"] == "missed by 0.050"
+    assert judged["clothing", "R@10, items with at most 5 training reviews, 0 being a miss"] == "missed by 0.050"
+    assert judged["clothing", "R@10, items with 1 to 5 training reviews"] == "reached"  # (10 · 0.1 + 20 · 0.25) / 30 = 0.2
     assert judged["clothing", "NDCG@10 lost to typing errors, corrected"] == "missed by 2.5%"
     assert judged["movielens", "NDCG@10, fused − ALS, low end of the interval"] == "missed by 0.010"
     assert judged["movielens", "NDCG@10 over the better of ALS and popularity, 4 choices known"] == "reached"
