@@ -47,23 +47,23 @@ def _targets(details: Mapping[str, Details]) -> str:
 def _origin(found: Details) -> str:
     machine, runs = found["provenance"], found["runs"]
     versions = {**machine["versions"], **runs[0]["versions"]}
-    minutes = ", ".join(f"{run['minutes']:g}{_unread(run)}" for run in runs)
+    minutes = ", ".join(f"{run['minutes']:g} minutes{_unread(run)}" for run in runs)
     commits = ", ".join(dict.fromkeys(run["source_commit"][:10] for run in runs))
     packages = ", ".join(f"{name} {number}" for name, number in versions.items())
     seeds = found["seeds"]
     ranked = " to ".join(dict.fromkeys(f"{end(found['items']):,}" for end in (min, max)))
     return (
         f"Preset {found['preset']}, {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}, backbone "
-        f"{runs[0]['settings']['backbone']}, {ranked} items ranked. Trained in {minutes} minutes (those of the last sitting) at "
+        f"{runs[0]['settings']['backbone']}, {ranked} items ranked. Trained in {minutes} in the last sitting at "
         f"commit {commits}; measured {machine['measured'][:10]} at {machine['commit'][:10]} by `{machine['command']}`, on "
         f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, {packages}.\n"
     )
 
 
 def _unread(run: Mapping[str, Any]) -> str:
-    """What the time budget left out, where it did."""
+    """That the time budget did not suffice for all texts, where it did not."""
     texts = run["texts"]["train"] + run["texts"]["validation"]
-    return "" if run["texts_read"] == texts else f" (time for {run['texts_read']:,} of {texts:,} texts)"
+    return "" if run["texts_read"] == texts else f", which sufficed for {run['texts_read']:,} of {texts:,} texts,"
 
 
 def _main(found: Details) -> str:
