@@ -209,6 +209,11 @@ def test_help_names_the_program_as_it_was_called(capsys: pytest.CaptureFixture[s
     assert done.stdout.startswith("usage: python -m client recommend ")
 
 
+def _heed_ctrl_c() -> None:
+    """Shells start background jobs with SIGINT ignored, which children inherit; a person at a terminal has it not ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_answers_stream_and_ctrl_c_is_quiet(bundle: str) -> None:
     process = subprocess.Popen(
         [*COMMAND, "-", "--bundle", bundle, "--json"],
@@ -216,6 +221,7 @@ def test_answers_stream_and_ctrl_c_is_quiet(bundle: str) -> None:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=_heed_ctrl_c,
     )
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write(b"denim dress\n")
