@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import shutil
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -32,6 +31,7 @@ from bertrec.tensors import ENCODER, LEXICAL, MAX_K, RANKER, TEXT_SIGNAL
 from bertrec.text import TextTokenizer
 from export import gates
 from export.encoder import export_plain, fuse, quantise_dynamic
+from export.folder import written_whole
 from export.ranker import export_ranker
 from train.data import TEST
 from train.encoder import Encoder
@@ -72,22 +72,12 @@ def build_bundle(run: Run, output: Path, engines: Sequence[EngineName] = DEFAULT
     if (there := _reusable(run, output, wanted, rules)) is not None:
         say(f"{output} is there already, exported from the same run: reused")
         return there
-    partial = output.with_name(output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        _write_parts(run, partial, rules)
-        _write_engines(run, partial, wanted)
-        manifest = seal(partial, _manifest(run, wanted))
-        records = _measure(run, Bundle.open(partial), wanted)
-        seal(partial, dataclasses.replace(manifest, engines=records))
-        os.replace(partial, output)
-    except OSError as error:
-        raise InvalidInput(
-            f"the bundle {output} cannot be written: {error}. Free some space or choose another --output"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with written_whole(output) as folder:
+        _write_parts(run, folder, rules)
+        _write_engines(run, folder, wanted)
+        manifest = seal(folder, _manifest(run, wanted))
+        records = _measure(run, Bundle.open(folder), wanted)
+        seal(folder, dataclasses.replace(manifest, engines=records))
     return Bundle.open(output)
 
 

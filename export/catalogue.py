@@ -7,7 +7,6 @@ New items get theirs by it, as an item without interactions did in training; the
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -35,14 +34,15 @@ from bertrec.history import BehaviourSignal
 from bertrec.pipeline import Pipeline
 from bertrec.tensors import BEHAVIOUR, ENCODER, LEXICAL, PRIOR, RANKER, TEXT_SIGNAL
 from bertrec.text import clean
+from export.folder import written_whole
 from export.ranker import export_ranker, read_items
 from train.data import Item
+from train.fit import KEYWORDS
 from train.items import ItemMap
 from train.progress import say
 from train.tables import read_items as read_table_of_items
 
 REFERENCE = "fp32"
-KEYWORDS = 6
 
 
 def extend_catalogue(bundle: Bundle, items: Path, output: Path) -> Bundle:
@@ -54,12 +54,10 @@ def extend_catalogue(bundle: Bundle, items: Path, output: Path) -> Bundle:
     if output.exists():
         raise InvalidInput(f"{output} exists. A bundle is never changed: delete it or choose another --output")
     new = _new_items(bundle.catalogue(), items)
-    partial = output.with_name(output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        shutil.copytree(bundle.folder, partial)
-        (partial / MANIFEST_FILE).unlink()
-        _write(bundle, new, partial)
+    with written_whole(output) as folder:
+        shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
+        (folder / MANIFEST_FILE).unlink()
+        _write(bundle, new, folder)
         manifest = dataclasses.replace(
             bundle.manifest,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -70,14 +68,7 @@ def extend_catalogue(bundle: Bundle, items: Path, output: Path) -> Bundle:
                 "items_added": len(new),
             },
         )
-        seal(partial, manifest)
-        os.replace(partial, output)
-    except OSError as error:
-        raise InvalidInput(
-            f"the bundle {output} cannot be written: {error}. Free some space or choose another --output"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        seal(folder, manifest)
     return Bundle.open(output)
 
 
