@@ -20,7 +20,6 @@ from benchmarks.pooling import Group, Seed, pooled, pooled_slices
 from benchmarks.studies import ABLATION, CORRECTED, COVERAGE, CUT, POINTS, TYPOS_CORRECTED, VALIDATION_POINTS, run_studies
 from benchmarks.transfer import english_only, measure_transfer
 from bertrec.errors import InvalidData, InvalidInput
-from train.baselines import CHEAP, COLLABORATIVE
 from train.data import Dataset
 from train.evaluate import evaluate
 from train.fit import fit
@@ -125,8 +124,7 @@ def _measured(settings: QualitySettings, source: str, dataset: Dataset, seed: in
     folder = settings.run_folder(dataset.name, seed)
     say(f"{dataset.name}, preset {settings.preset.value}, seed {seed}: {folder}")
     run = fit(source, settings.fit_settings(source, seed), folder)
-    named = any(interaction.user_id for interaction in dataset.interactions)
-    evaluation = evaluate(run, queries=["all"], baselines=[*CHEAP, *(COLLABORATIVE if named else ())])
+    evaluation = evaluate(run, queries=["all"], baselines=["all"])
     return Seed(run, evaluation, {**run_studies(run, dataset), **read_per_query(run)})
 
 

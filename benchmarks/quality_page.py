@@ -54,7 +54,7 @@ def _origin(found: Details) -> str:
     ranked = " to ".join(dict.fromkeys(f"{end(found['items']):,}" for end in (min, max)))
     return (
         f"Preset {found['preset']}, {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}, backbone "
-        f"{runs[0]['settings']['backbone']}, {ranked} items ranked. Trained in {minutes} in the last sitting at "
+        f"{runs[0]['settings']['backbone']}, {ranked} items ranked. Trained in {minutes} at "
         f"commit {commits}; measured {machine['measured'][:10]} at {machine['commit'][:10]} by `{machine['command']}`, on "
         f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, {packages}.\n"
     )

@@ -20,8 +20,11 @@ FILE = "checkpoint.safetensors"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
 
 
-def save_checkpoint(folder: Path, tuning: FineTuning, settings: str) -> None:
-    """Write weights, optimiser moments, the random state and the step; ``settings`` guards against mixing two runs."""
+def save_checkpoint(folder: Path, tuning: FineTuning, settings: str, spent_s: float) -> None:
+    """Write weights, optimiser moments, the random state, the step, and the seconds spent on the run so far.
+
+    ``settings`` guards against mixing two runs.
+    """
     tensors = tuning.trained()
     for row, parameter in enumerate(_parameters(tuning)):
         for moment in _MOMENTS:
@@ -29,7 +32,7 @@ def save_checkpoint(folder: Path, tuning: FineTuning, settings: str) -> None:
                 tensors[f"optimiser.{row}.{moment}"] = tuning.optimiser.state[parameter][moment]
     tensors.update({f"best.{name}": value for name, value in tuning.best.items()})
     tensors["random"] = torch.get_rng_state()
-    progress = {"step": json.dumps(tuning.step), "best_ndcg": json.dumps(tuning.best_ndcg)}
+    progress = {"step": json.dumps(tuning.step), "best_ndcg": json.dumps(tuning.best_ndcg), "spent_s": json.dumps(spent_s)}
     partial = folder / f"{FILE}.partial"
     detached = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
     try:
@@ -63,6 +66,7 @@ def load_checkpoint(folder: Path, tuning: FineTuning, settings: str) -> bool:
             tuning.optimiser.state[parameter] = state
     torch.set_rng_state(tensors["random"])
     tuning.step, tuning.best_ndcg = json.loads(metadata["step"]), json.loads(metadata["best_ndcg"])
+    tuning.earlier_s = json.loads(metadata["spent_s"])
     tuning.best = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
     return True
 

@@ -83,7 +83,7 @@ def make_examples(dataset: Dataset, split: Split) -> Examples:
 
     An interaction without text whose user chose something before asks with a text written from that history.
     """
-    own = [_cleaned(item.own_text) for item in dataset.items]
+    own = [cleaned(item.own_text) for item in dataset.items]
     counts = np.bincount([dataset.interactions[row].item for row in split.train], minlength=len(dataset.items))
     catalogue = np.flatnonzero((counts > 0) | np.asarray([bool(text) for text in own]))
     index_of = np.full(len(dataset.items), UNSEEN, np.int64)
@@ -141,7 +141,7 @@ def _interaction_pairs(
     for row in rows:
         interaction = dataset.interactions[row]
         history = [item for item in histories.get(row, ()) if index_of[item] != UNSEEN]
-        text = _cleaned(interaction.text or profile([dataset.items[item].title for item in history]))
+        text = cleaned(interaction.text or profile([dataset.items[item].title for item in history]))
         if text:
             texts.append(text)
             items.append(int(index_of[interaction.item]))
@@ -161,7 +161,7 @@ def _with_own_texts(pairs: Pairs, own: Sequence[str]) -> Pairs:
     )
 
 
-def _cleaned(text: str) -> str:
+def cleaned(text: str) -> str:
     """The text as it would be served, empty where it could not be."""
     try:
         return clean(text)

@@ -84,12 +84,12 @@ def fit(source: str, settings: FitSettings, output: Path) -> Run:
         seed=settings.seed,
         deadline=clock.deadline(READING_SHARE),
     )
-    text = _fine_tune(run, encoder, states, examples, settings, clock)
+    tuning = _fine_tune(run, encoder, states, examples, settings, clock)
     read = states.done[len(examples.train) :]
     # Where the time sufficed for none, the other signals can still be weighed.
     validation = np.flatnonzero(read if read.any() else ~read)[:CHOOSING_TEXTS]
     asked = _asked(fitted, encoder, states, examples, validation)
-    sides = _item_sides(fitted, text, _described(encoder, states, examples), examples, asked, settings)
+    sides = _item_sides(fitted, tuning.side.numpy(), _described(encoder, states, examples), examples, asked, settings)
     fusion = choose_fusion(asked, sides.items, settings.prior_weight)
     names = [" ".join((item.own_text, *item.attributes.values())) for item in dataset.items]
     spelling = fit_spelling(examples.train.texts, names, vocabulary=vocabulary.get_vocab())
@@ -99,7 +99,7 @@ def fit(source: str, settings: FitSettings, output: Path) -> Run:
     zero_shot = states.zero_shot[: len(examples.train)]
     run.save_array("zero_shot/texts", zero_shot.astype(np.float16))
     run.save_array("zero_shot/items", centroids(zero_shot, examples.train, examples.items))
-    return _finish(run, fusion, sides, states, started, examples)
+    return _finish(run, fusion, sides, states, clock.spent_s + tuning.earlier_s, examples)
 
 
 @dataclass(frozen=True)
@@ -109,14 +109,19 @@ class _Clock:
     started: float
     max_minutes: float | None
 
+    @property
+    def spent_s(self) -> float:
+        """Seconds since the sitting began."""
+        return time.monotonic() - self.started
+
     def deadline(self, share: float) -> float | None:
         return None if self.max_minutes is None else self.started + 60.0 * self.max_minutes * share
 
 
 def _fine_tune(
     run: Run, encoder: Encoder, states: FrozenStates, examples: Examples, settings: FitSettings, clock: _Clock
-) -> NDArray[np.float32]:
-    """(items, hidden) item vectors of the text signal, learned together with the encoder; continues from a checkpoint."""
+) -> FineTuning:
+    """The encoder and the item vectors of the text signal, learned together; continues from a checkpoint."""
     count = len(examples.train)
     side = ItemSide(centroids(states.zero_shot[:count], examples.train, examples.items), examples.counts, settings.prior_weight)
     data = TrainingSet(states, examples.train.items, np.flatnonzero(states.done[:count]))
@@ -141,11 +146,11 @@ def _fine_tune(
         return float(found.mean())
 
     def save() -> None:
-        save_checkpoint(run.folder, tuning, guard)
+        save_checkpoint(run.folder, tuning, guard, clock.spent_s + tuning.earlier_s)
 
     if not fine_tune(tuning, data, settings, clock.deadline(TUNING_SHARE), save, ndcg):
         log.warning("the time budget of %s minutes ended fine-tuning at step %d", settings.max_minutes, tuning.step)
-    return side.numpy()
+    return tuning
 
 
 def _described(encoder: Encoder, states: FrozenStates, examples: Examples) -> NDArray[np.float32]:
@@ -244,7 +249,7 @@ def _save(run: Run, encoder: Encoder, fitted: FittedSignals, sides: _ItemSides, 
         run.save_array(f"maps/{signal}", item_map.matrix)
 
 
-def _finish(run: Run, fusion: Fusion, sides: _ItemSides, states: FrozenStates, started: float, examples: Examples) -> Run:
+def _finish(run: Run, fusion: Fusion, sides: _ItemSides, states: FrozenStates, spent_s: float, examples: Examples) -> Run:
     chosen = {
         "weights": {name: round(float(np.exp(bias)), 4) for name, bias in fusion.gates.biases.items()},
         "gated": bool(fusion.gates.weights),
@@ -260,7 +265,7 @@ def _finish(run: Run, fusion: Fusion, sides: _ItemSides, states: FrozenStates, s
             "texts": {part: len(getattr(examples, part)) for part in ("train", "validation", "test")},
             "texts_read": int(states.done.sum()),
             "fusion": chosen,
-            "minutes": round((time.monotonic() - started) / 60, 2),
+            "minutes": round(spent_s / 60, 2),  # of all sittings
         }
     )
     (run.folder / CHECKPOINT_FILE).unlink(missing_ok=True)

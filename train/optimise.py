@@ -59,7 +59,8 @@ def fit_items(
 class FineTuning:
     """The encoder's upper layers and their item vectors in training; ``step`` counts the batches that were learned from.
 
-    best: the weights after the pass that ranked the validation texts best, with its NDCG@10; empty before the first.
+    best: the weights after the pass that ranked the validation texts best, with its NDCG@10; empty before the first. earlier_s:
+    seconds that earlier sittings of the run took.
     """
 
     encoder: Encoder
@@ -68,6 +69,7 @@ class FineTuning:
     step: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
     best_ndcg: float = -1.0
+    earlier_s: float = 0.0
 
     @classmethod
     def begin(cls, encoder: Encoder, side: ItemSide, frozen_layers: int) -> FineTuning:

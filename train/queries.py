@@ -16,9 +16,8 @@ import numpy as np
 
 from bertrec.catalogue import values
 from bertrec.errors import InvalidInput
-from bertrec.text import clean
 from train.data import Dataset
-from train.examples import OWN_TEXT, Pairs
+from train.examples import OWN_TEXT, Pairs, cleaned
 
 TYPO_RATE = 0.1
 """Share of the words of four letters or more that get an error in ``typos``."""
@@ -137,17 +136,9 @@ def chosen_kinds(names: Sequence[str]) -> list[str]:
 def _rewritten(queries: Pairs, context: QueryContext, rewrite: Callable[[str, int], str]) -> Pairs:
     """The queries with words of their own, rewritten from text and row, without those of which nothing is left."""
     asked = zip(queries.texts, queries.rows.tolist(), strict=True)
-    texts = [_cleaned(rewrite(text, row)) if context.has_words(row) else "" for text, row in asked]
+    texts = [cleaned(rewrite(text, row)) if context.has_words(row) else "" for text, row in asked]
     kept = np.flatnonzero([bool(text) for text in texts])
     return dataclasses.replace(queries, texts=texts).take(kept)
-
-
-def _cleaned(text: str) -> str:
-    """The text as it would be served, empty where it could not be."""
-    try:
-        return clean(text)
-    except InvalidInput:
-        return ""
 
 
 def _declared(context: QueryContext) -> list[str]:

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from bertrec.catalogue import Catalogue
 from bertrec.errors import InvalidData, InvalidInput, InvalidRun
@@ -17,6 +19,7 @@ from tests import tiny
 from tests.full_disk import run_on_full_disk
 from train import optimise
 from train.__main__ import main
+from train.checkpoint import FILE as CHECKPOINT_FILE
 from train.evaluate import evaluate
 from train.fit import fit
 from train.report import PER_QUERY_FILE
@@ -97,12 +100,21 @@ def test_an_interrupted_run_continues_to_the_same_result(
     with pytest.raises(InvalidRun, match="not finished; the same fit command continues it"):
         open_run(tmp_path / "cut")
     monkeypatch.setattr(optimise, "step_down", step)
+    _pretend_spent(tmp_path / "cut" / CHECKPOINT_FILE, hours=5.0)
     continued = fit(str(data), settings, tmp_path / "cut")
+    assert 300 <= continued.record["minutes"] < 310  # what earlier sittings took counts
     for name in ("items/text", "items/lexical", "items/graph", "items/prior"):
         np.testing.assert_array_equal(run.array(name), continued.array(name))
     assert sorted(path.name for path in continued.folder.iterdir()) == sorted(
         path.name for path in run.folder.iterdir() if path.name not in (METRICS_FILE, PER_QUERY_FILE)
     )
+
+
+def _pretend_spent(checkpoint: Path, *, hours: float) -> None:
+    with safe_open(checkpoint, framework="pt") as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    assert 0 < json.loads(metadata["spent_s"]) < 300
+    save_file(tensors, checkpoint, metadata={**metadata, "spent_s": json.dumps(3600 * hours)})
 
 
 def test_a_finished_run_is_reused(run: Run, data: Path, settings: FitSettings, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
-from numpy.typing import NDArray
-
 from train.baselines.collaborative import fit_als, fit_item_knn
 from train.baselines.contract import Context, PlainSettings, Ranker
 from train.baselines.logistic import fit_logistic_regression
 from train.baselines.plain import PlainRecipe, fit_plain_recipe
-from train.baselines.popular import Popularity, fit_popularity
-from train.baselines.words import TfidfCentroid, fit_bm25, fit_knn, fit_tfidf_centroid
+from train.baselines.popular import fit_popularity
+from train.baselines.words import fit_bm25, fit_knn, fit_tfidf_centroid
 from train.baselines.zero_shot import fit_zero_shot
-from train.examples import Examples, Pairs
 
 __all__ = ["BASELINES", "CHEAP", "COLLABORATIVE", "Context", "PlainRecipe", "PlainSettings", "Ranker"]
 
@@ -38,13 +34,3 @@ CHEAP = ("popularity", "bm25", "tfidf", "knn", "zero-shot")
 """Seconds to a minute each, on any data. ``logreg`` takes minutes, ``plain-recipe`` hours."""
 COLLABORATIVE = ("als", "itemknn")
 """They read histories and no words: InvalidData where training interactions name no users."""
-
-
-def popularity(examples: Examples, queries: Pairs) -> NDArray[np.float32]:
-    """(queries, items) scores of the baseline ``popularity``."""
-    return Popularity(examples.counts).scores(queries)
-
-
-def tfidf_centroid(examples: Examples, queries: Pairs) -> NDArray[np.float32]:
-    """(queries, items) scores of the baseline ``tfidf``."""
-    return TfidfCentroid.fit(examples).scores(queries)

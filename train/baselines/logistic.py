@@ -77,4 +77,4 @@ def _epochs(
 def _tensor(rows: scipy.sparse.csr_matrix) -> Tensor:
     """(batch, terms), sparse."""
     coo = rows.tocoo()
-    return torch.sparse_coo_tensor(np.stack([coo.row, coo.col]), torch.from_numpy(coo.data), coo.shape)
+    return torch.sparse_coo_tensor(np.stack([coo.row, coo.col]), torch.from_numpy(coo.data), coo.shape, check_invariants=False)
