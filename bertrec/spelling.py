@@ -71,7 +71,7 @@ class SpellingCorrector:
     def _index(self) -> tuple[Any, Any]:
         """Symspellpy's index of the words that can be corrections, and the verbosity that gives the best of them."""
         try:
-            from symspellpy import SymSpell, Verbosity  # not needed to import bertrec: an extra
+            from symspellpy import SymSpell, Verbosity  # 0.1 s, which only who corrects pays
         except ImportError:
             raise MissingDependency("symspellpy") from None
         index = SymSpell(max_dictionary_edit_distance=LONG_DISTANCE, prefix_length=PREFIX)
