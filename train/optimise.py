@@ -23,6 +23,8 @@ WARM_UP = 0.1
 """Share of the steps in which the learning rate rises."""
 CLIP_NORM = 1.0
 CHECKPOINT_EVERY_S = 60.0
+LATE = 0.02
+"""Share of the steps by which fine-tuning may lag behind its time, at its beginning for instance, before the time counts."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def fine_tune(
 ) -> bool:
     """Train until all epochs are done or one ranks worse than the one before; False where the deadline came first.
 
+    Where the time does not suffice, the learning rate comes down with the time that is left instead of with the steps.
     ``save`` is called every minute, between two steps; a run that continues from what it saved does the same steps. ``ndcg``
     ranks validation texts; where several epochs are run it is called after each, and the best weights are kept.
     """
@@ -116,10 +119,11 @@ def fine_tune(
         return True
     steps_an_epoch = math.ceil(len(data.rows) / settings.batch_size)
     total = settings.epochs * steps_an_epoch
+    budget = _Budget(time.monotonic(), deadline, tuning.step / total)
     with progress("fine-tuning BERT and item vectors", total) as advance:
         advance(tuning.step)
         for epoch in range(tuning.step // steps_an_epoch, settings.epochs):
-            if not _epoch(tuning, data, settings, epoch, deadline, save, advance):
+            if not _epoch(tuning, data, settings, epoch, budget, save, advance):
                 return False
             if settings.epochs > 1:
                 better = tuning.judge(ndcg())
@@ -131,12 +135,29 @@ def fine_tune(
     return True
 
 
+@dataclass(frozen=True)
+class _Budget:
+    """The time of one sitting, begun when ``done``, a share of the steps, lay behind."""
+
+    started: float
+    deadline: float | None
+    done: float
+
+    def share(self, of_steps: float) -> float:
+        """How much of fine-tuning lies behind: a share of the steps, or of the time where that runs out first; above 1: over."""
+        if self.deadline is None:
+            return of_steps
+        elapsed = (time.monotonic() - self.started) / max(self.deadline - self.started, 1e-9)
+        of_time = self.done + (1.0 - self.done) * elapsed
+        return of_time if elapsed > 1.0 or of_time > of_steps + LATE else of_steps
+
+
 def _epoch(
     tuning: FineTuning,
     data: TrainingSet,
     settings: FitSettings,
     epoch: int,
-    deadline: float | None,
+    budget: _Budget,
     save: Callable[[], None],
     advance: Callable[..., None],
 ) -> bool:
@@ -147,10 +168,11 @@ def _epoch(
     loss_of = CatalogueLoss(tuning.side, settings)
     saved = time.monotonic()
     for batch in batches[tuning.step - epoch * len(batches) :]:
-        if deadline is not None and time.monotonic() > deadline:
+        done = budget.share(tuning.step / (settings.epochs * len(batches)))
+        if done > 1.0:
             return False
         rows = data.rows[batch]
-        set_learning_rates(tuning.optimiser, rates, tuning.step / (settings.epochs * len(batches)))
+        set_learning_rates(tuning.optimiser, rates, done)
         hidden, mask = data.states.batch(rows, tuning.encoder)  # (batch, tokens, hidden), (batch, tokens)
         interest = tuning.encoder.upper(hidden, mask, data.states.frozen_layers)  # (batch, hidden)
         loss = step_down(tuning.optimiser, loss_of(interest, torch.from_numpy(data.items[rows])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from train import optimise
 from train.__main__ import main
 from train.checkpoint import FILE as CHECKPOINT_FILE
 from train.evaluate import evaluate
-from train.fit import fit
+from train.fit import TUNING_SHARE, fit
 from train.report import PER_QUERY_FILE
 from train.run import METRICS_FILE, RUN_FILE, Run, open_run
 from train.settings import PRESETS, FitSettings, Preset
@@ -137,6 +138,29 @@ def test_a_time_budget_that_is_too_small_still_gives_a_run(data: Path, settings:
     hurried = fit(str(data), dataclasses.replace(settings, max_minutes=1e-6), tmp_path / "hurried")
     assert hurried.record["texts_read"] == 0
     assert evaluate(hurried).value("lexical alone", "recall_at_1") == 1.0
+
+
+def test_a_time_budget_that_is_short_brings_the_learning_rate_down_in_time(
+    data: Path, settings: FitSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock on which each step of fine-tuning takes so long that the budget suffices for half of them."""
+    rates: list[float] = []
+    clock = [0.0]
+
+    def slow_step(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> float:
+        if len(optimiser.param_groups) == 2:  # the encoder's and the items'
+            clock[0] += 6.0
+            rates.append(optimiser.param_groups[0]["lr"])
+        return step(optimiser, loss)
+
+    step = optimise.step_down
+    monkeypatch.setattr(optimise, "step_down", slow_step)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    hurried = fit(str(data), dataclasses.replace(settings, max_minutes=96 / 60 / TUNING_SHARE), tmp_path / "hurried")
+    assert hurried.record["texts_read"] == 134
+    assert 14 <= len(rates) <= 18  # of 32
+    assert max(rates) > 0.9 * settings.encoder_learning_rate
+    assert rates[-1] < 0.05 * settings.encoder_learning_rate
 
 
 def test_a_disk_that_is_full_ends_a_run_in_one_line_and_room_continues_it(
