@@ -15,7 +15,8 @@ FIRST_SCALE = 10.0
 """Inverse temperature of the first item vectors: cosines of unit vectors become logits."""
 PRIOR_SHRINKAGE = 0.5
 """Interactions added to every item, so that one never chosen keeps a finite log probability."""
-RIDGE = 1.0
+RIDGE = 10.0
+"""How firmly the map is held to where it begins; of 1, 10 and 100 the one that ranked applications of 1,000 texts best."""
 ENOUGH = 20
 """Interactions beyond which an item's learned vector counts no more for the map: it is as sure as it gets."""
 
@@ -74,11 +75,17 @@ class ItemMap:
 
 
 def fit_map(described: NDArray[np.float32], learned: NDArray[np.float32], counts: NDArray[np.int64]) -> ItemMap:
-    """Ridge regression of the learned vectors on the descriptions, each item weighted by its interactions."""
+    """Ridge regression of the learned vectors on the descriptions, each item weighted by its interactions.
+
+    Drawn to ``FIRST_SCALE`` times the identity: where little was learned of any item, a new one is ranked as training would begin
+    with it, by its description itself.
+    """
     weights = np.minimum(counts, ENOUGH).astype(np.float64)[:, None]
     inputs = np.hstack([described, np.ones((len(described), 1))]).astype(np.float64)
+    before = FIRST_SCALE * np.eye(inputs.shape[1], described.shape[1])
     gram = inputs.T @ (weights * inputs) + RIDGE * np.eye(inputs.shape[1])
-    return ItemMap(np.linalg.solve(gram, inputs.T @ (weights * learned)).astype(np.float32))
+    learning = inputs.T @ (weights * (learned - inputs @ before))
+    return ItemMap((before + np.linalg.solve(gram, learning)).astype(np.float32))
 
 
 def shrink(

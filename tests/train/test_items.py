@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from train.examples import Pairs
-from train.items import ItemSide, centroids, fit_map, log_prior, shrink
+from train.items import FIRST_SCALE, ItemSide, centroids, fit_map, log_prior, shrink
 from train.loss import MATRYOSHKA_WEIGHT, CatalogueLoss
 from train.optimise import fit_items
 from train.settings import PRESETS, FitSettings, Preset
@@ -38,20 +38,26 @@ def test_a_centroid_is_the_mean_direction_of_an_items_texts() -> None:
 
 
 def test_the_map_finds_a_linear_relation_and_new_items_follow_it() -> None:
-    described, matrix = unit_rows(400, 6), np.random.default_rng(1).normal(size=(6, 6)).astype(np.float32)
-    item_map = fit_map(described, described @ matrix + 3.0, np.full(400, 100))
+    described, matrix = unit_rows(4_000, 6), np.random.default_rng(1).normal(size=(6, 6)).astype(np.float32)
+    item_map = fit_map(described, described @ matrix + 3.0, np.full(4_000, 100))
     new = unit_rows(5, 6, seed=2)
     np.testing.assert_allclose(item_map(new), new @ matrix + 3.0, atol=0.05)
     np.testing.assert_allclose(item_map.shifted(np.full(6, 3.0, np.float32))(new), new @ matrix, atol=0.05)
 
 
+def test_where_nobody_chose_anything_an_item_is_its_description() -> None:
+    described = unit_rows(20, 4)
+    found = fit_map(described, np.full((20, 4), 7.0, np.float32), np.zeros(20, np.int64))(described)
+    np.testing.assert_allclose(found, FIRST_SCALE * described, rtol=1e-5)
+
+
 def test_items_that_nobody_chose_teach_the_map_nothing() -> None:
-    described = unit_rows(50, 4)
-    learned = 2 * described
+    described, learned = unit_rows(50, 4), unit_rows(50, 4, seed=1)
     learned[:10] = 100.0
-    counts = np.full(50, 5)
-    counts[:10] = 0
-    np.testing.assert_allclose(fit_map(described, learned, counts)(described[:10]), 2 * described[:10], atol=0.1)
+    counts = np.where(np.arange(50) < 10, 0, 5)
+    np.testing.assert_allclose(
+        fit_map(described, learned, counts).matrix, fit_map(described[10:], learned[10:], counts[10:]).matrix, rtol=1e-5
+    )
 
 
 def test_shrinkage_weighs_by_interactions() -> None:
