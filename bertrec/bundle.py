@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,9 +26,10 @@ from bertrec.fusion import Signals
 from bertrec.rules import RULES_FILE, RuleBook
 from bertrec.spelling import FILE as SPELLING_FILE
 from bertrec.spelling import SpellingCorrector
+from bertrec.tensors import ENCODER
 from bertrec.text import TextTokenizer
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_FILE = "manifest.json"
 TOKENIZER_FILE = "tokenizer.json"
 CATALOGUE_FILE = "catalogue.jsonl"
@@ -46,22 +48,41 @@ class FileRecord:
     size_bytes: int
 
 
+class Runtime(str, Enum):
+    """What loads an engine file."""
+
+    ORT = "ort"
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt_rtx"
+
+
 @dataclass(frozen=True)
 class EngineRecord:
     """One engine and what was measured of it when it was exported.
 
-    model: ``encoder`` or ``ranker``. name: what it is asked for by, such as ``int8``. file: its path in the bundle.
+    model: ``encoder``, ``ranker`` or ``recommender``. name: what it is asked for by, such as ``int8``. file: its path in the
+    bundle, empty where the engine was measured and left out. precision: of the weights, such as ``fp32``. structure: the
+    network it was made from, ``bert`` or a student's name. tokenizer: the file whose ids it takes. operators: how many of each
+    fused or quantised operator its graph has. stamp: of a compiled engine, what it was compiled with and for.
     batch_invariant: whether a text's answer is the same whatever texts share its batch.
-    parity: distance to the reference engine. quality: ranking metrics on held-out texts.
+    parity: distance to the reference engine. quality: ranking metrics on held-out texts. latency: as measured on the
+    machine of the export. verdict: ``reference``, ``passed``, ``rejected`` or ``unmeasured``; why: in a sentence.
     """
 
     model: str
     name: str
     file: str
     precision: str
-    batch_invariant: bool
+    structure: str = "bert"
+    runtime: str = Runtime.ORT.value
+    tokenizer: str = TOKENIZER_FILE
+    size_bytes: int = 0
+    operators: Mapping[str, int] = field(default_factory=dict)
+    stamp: Mapping[str, Any] = field(default_factory=dict)
+    batch_invariant: bool = False
     parity: Mapping[str, float] = field(default_factory=dict)
     quality: Mapping[str, float] = field(default_factory=dict)
+    latency: Mapping[str, float] = field(default_factory=dict)
     verdict: str = "reference"
     why: str = ""
 
@@ -79,6 +100,8 @@ class Manifest:
     signals: Mapping[str, int]  # name → width of its part of the query vector, in order
     tensors: Mapping[str, Any]
     engines: tuple[EngineRecord, ...]
+    opset: int = 0
+    choice: Mapping[str, Any] = field(default_factory=dict)  # target, objective, engine, why
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
@@ -149,9 +172,10 @@ class Bundle:
         """The manifest's fingerprint, shortened to the 12 hex digits that answers carry."""
         return self.manifest.fingerprint[:12]
 
-    def tokenizer(self) -> TextTokenizer:
-        """The tokenizer, cutting texts at what the encoder reads."""
-        return TextTokenizer(self.folder / TOKENIZER_FILE, self.manifest.max_tokens)
+    def tokenizer(self, engine: str | None = None) -> TextTokenizer:
+        """The tokenizer that an encoder engine was made for, by default the model's; it cuts texts at what the encoder reads."""
+        name = TOKENIZER_FILE if engine is None else self.engine(ENCODER.name, engine).tokenizer
+        return TextTokenizer(self.folder / name, self.manifest.max_tokens)
 
     def catalogue(self) -> Catalogue:
         """The items, in index order."""
@@ -182,11 +206,11 @@ class Bundle:
         return SpellingCorrector.load(folder) if (folder / SPELLING_FILE).is_file() else None
 
     def engine(self, model: str, name: str) -> EngineRecord:
-        """The record of one engine. Raises InvalidInput, naming the engines there are."""
+        """The record of one engine. Raises InvalidInput, naming the engines there are, for one that has no file here."""
         for engine in self.manifest.engines:
-            if engine.model == model and engine.name == name:
+            if engine.model == model and engine.name == name and engine.file:
                 return engine
-        names = [engine.name for engine in self.manifest.engines if engine.model == model]
+        names = [engine.name for engine in self.manifest.engines if engine.model == model and engine.file]
         raise InvalidInput(f"{self.folder} has no {model} engine {name!r}; it has {', '.join(names) or 'none'}")
 
     def engine_path(self, model: str, name: str) -> Path:

@@ -62,7 +62,7 @@ class Pipeline:
         self._encoder = encoder
         self._ranker = ranker
         self._engine = engine
-        self._tokenizer = bundle.tokenizer()
+        self._tokenizer = bundle.tokenizer(engine)
         self._spelling = bundle.spelling()
         self._signals = bundle.signals()
         self._terms = (*bundle.manifest.signals, RULES)

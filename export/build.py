@@ -146,7 +146,7 @@ def _engine_file(folder: Path, engine: EngineName) -> Path:
 
 def _manifest(run: Run, engines: Sequence[EngineName]) -> Manifest:
     records = [
-        EngineRecord(ENCODER.name, engine.value, f"encoder/{engine.value}.onnx", engine.value, False) for engine in engines
+        EngineRecord(ENCODER.name, engine.value, f"encoder/{engine.value}.onnx", _PRECISIONS[engine]) for engine in engines
     ]
     return Manifest(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -161,7 +161,7 @@ def _manifest(run: Run, engines: Sequence[EngineName]) -> Manifest:
         max_k=MAX_K,
         signals=run.record["signals"],
         tensors={model.name: dataclasses.asdict(model) for model in (ENCODER, RANKER)},
-        engines=(*records, EngineRecord(RANKER.name, "fp32", "ranker/fp32.onnx", "fp32", True)),
+        engines=(*records, EngineRecord(RANKER.name, "fp32", "ranker/fp32.onnx", "fp32", batch_invariant=True)),
     )
 
 

@@ -118,7 +118,7 @@ def _described(bundle: Bundle, signals: Signals, texts: Sequence[str]) -> dict[s
     ranker = OnnxEngine(bundle.engine_path(RANKER.name, REFERENCE), RANKER)
     pipeline = Pipeline(bundle, encoder=encoder.run, ranker=ranker.run, engine=REFERENCE)
     say(f"reading {len(texts)} new items")
-    sides = signals.user_sides(texts, pipeline.encode(bundle.tokenizer().tokenise(texts)), [()] * len(texts))
+    sides = signals.user_sides(texts, pipeline.encode(bundle.tokenizer(REFERENCE).tokenise(texts)), [()] * len(texts))
     return {signal: side for signal, side in sides.items() if signal not in (BEHAVIOUR, PRIOR)}
 
 

@@ -74,10 +74,10 @@ def measure(bundle: Bundle, engine: str, queries: Pairs) -> Measured:
                 top[row, : len(answer.items)] = [index_of[item.item_id] for item in answer.items]
                 scores[row] = answer.items[0].score if answer.items else 0.0
             advance(len(part))
-    vectors = pipeline.encode(bundle.tokenizer().tokenise(texts))
+    vectors = pipeline.encode(bundle.tokenizer(engine).tokenise(texts))
     few = list(texts[:INVARIANCE_TEXTS])
-    together = pipeline.encode(bundle.tokenizer().tokenise(few))
-    singly = np.vstack([pipeline.encode(bundle.tokenizer().tokenise([text])) for text in few])
+    together = pipeline.encode(bundle.tokenizer(engine).tokenise(few))
+    singly = np.vstack([pipeline.encode(bundle.tokenizer(engine).tokenise([text])) for text in few])
     return Measured(vectors, top, scores, float(np.abs(together - singly).max()))
 
 

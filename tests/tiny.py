@@ -135,9 +135,9 @@ def write_bundle(folder: Path, backbone: Path) -> Path:
         signals={signal: side.shape[1] for signal, side in sides.items()},
         tensors={},
         engines=(
-            EngineRecord("encoder", "fp32", "encoder/fp32.onnx", "fp32", True),
-            EngineRecord("encoder", "int8", "encoder/int8.onnx", "int8", False),
-            EngineRecord("ranker", "fp32", "ranker/fp32.onnx", "fp32", True),
+            EngineRecord("encoder", "fp32", "encoder/fp32.onnx", "fp32", batch_invariant=True),
+            EngineRecord("encoder", "int8", "encoder/int8.onnx", "int8"),
+            EngineRecord("ranker", "fp32", "ranker/fp32.onnx", "fp32", batch_invariant=True),
         ),
     )
     seal(folder, manifest)

@@ -92,7 +92,7 @@ def test_a_link_out_of_the_folder_is_refused(copy: Path, tmp_path: Path) -> None
 
 def test_other_versions_and_other_things_are_refused(copy: Path, tmp_path: Path) -> None:
     rewrite(copy, schema_version=99)
-    with pytest.raises(InvalidBundle, match=r"schema version 99; this release reads version 2.*export build"):
+    with pytest.raises(InvalidBundle, match=r"schema version 99; this release reads version 3.*export build"):
         Bundle.open(copy)
     (copy / MANIFEST_FILE).write_text("[]")
     with pytest.raises(InvalidBundle, match="is not a bundle's manifest"):
