@@ -1,4 +1,4 @@
-"""python -m train: fit, evaluate, compare."""
+"""python -m train: fit, distil, evaluate, compare."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from train.rankers import FUSED
 from train.report import AS_WRITTEN, comparison_table, kinds_table, main_table
 from train.run import METRICS_FILE, open_run
 from train.settings import PRESETS, Preset
+from train.students import distil
+from train.students.contract import DEFAULTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
     transformers.logging.set_verbosity_error()
     given = _parser().parse_args(arguments)
-    command = {"fit": _fit, "evaluate": _evaluate, "compare": _compare}[given.command]
+    command = {"fit": _fit, "distil": _distil, "evaluate": _evaluate, "compare": _compare}[given.command]
     return run_command(lambda: command(given), interrupted="interrupted; the same command continues")
 
 
@@ -45,6 +47,14 @@ def _parser() -> argparse.ArgumentParser:
     fit_parser.add_argument("--output", required=True, type=Path, metavar="runs/NAME")
     fit_parser.add_argument("--max-minutes", type=float, help="stop training after so long (quick: 5)")
     fit_parser.add_argument("--backbone", help="a BERT by name or folder, as transformers loads it")
+    distil_parser = commands.add_parser("distil", help="train a smaller network that imitates a run's encoder")
+    distil_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
+    distil_parser.add_argument(
+        "--student", required=True, metavar="static|layers-N|pruned-P", help="N layers kept, P percent removed"
+    )
+    distil_parser.add_argument("--epochs", type=int, help="passes over the texts")
+    distil_parser.add_argument("--seed", type=int, default=0)
+    distil_parser.add_argument("--max-minutes", type=float, help="stop training after so long")
     evaluate_parser = commands.add_parser("evaluate", help="measure a run on held-out texts, beside the baselines")
     evaluate_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
     evaluate_parser.add_argument("--split", choices=SPLITS, default=TEST)
@@ -77,6 +87,15 @@ def _fit(given: argparse.Namespace) -> int:
         PRESETS[Preset(given.preset)], **{name: value for name, value in wanted.items() if value is not None}
     )
     fit(given.data, settings, given.output)
+    return 0
+
+
+def _distil(given: argparse.Namespace) -> int:
+    wanted = {"name": given.student, "seed": given.seed, "epochs": given.epochs, "max_minutes": given.max_minutes}
+    default = DEFAULTS.get(given.student.partition("-")[0], DEFAULTS["layers"])
+    distil(
+        open_run(given.run), dataclasses.replace(default, **{name: value for name, value in wanted.items() if value is not None})
+    )
     return 0
 
 

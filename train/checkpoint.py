@@ -1,4 +1,4 @@
-"""Checkpoints of fine-tuning: one safetensors file, replaced as a whole, so that a kill leaves the last good one."""
+"""Checkpoints of training: one safetensors file, replaced as a whole, so that a kill leaves the last good one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from train.optimise import FineTuning
+from train.optimise import Training
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ FILE = "checkpoint.safetensors"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
 
 
-def save_checkpoint(folder: Path, tuning: FineTuning, settings: str, spent_s: float) -> None:
+def save_checkpoint(folder: Path, tuning: Training, settings: str, spent_s: float) -> None:
     """Write weights, optimiser moments, the random state, the step, and the seconds spent on the run so far.
 
     ``settings`` guards against mixing two runs.
@@ -44,7 +44,7 @@ def save_checkpoint(folder: Path, tuning: FineTuning, settings: str, spent_s: fl
         partial.unlink(missing_ok=True)
 
 
-def load_checkpoint(folder: Path, tuning: FineTuning, settings: str) -> bool:
+def load_checkpoint(folder: Path, tuning: Training, settings: str) -> bool:
     """Put ``tuning`` where the checkpoint left it; False where there is none of these settings, or it cannot be read."""
     path = folder / FILE
     if not path.is_file():
@@ -71,5 +71,5 @@ def load_checkpoint(folder: Path, tuning: FineTuning, settings: str) -> bool:
     return True
 
 
-def _parameters(tuning: FineTuning) -> list[Tensor]:
+def _parameters(tuning: Training) -> list[Tensor]:
     return [parameter for group in tuning.optimiser.param_groups for parameter in group["params"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,33 +58,24 @@ def fit_items(
 
 
 @dataclass
-class FineTuning:
-    """The encoder's upper layers and their item vectors in training; ``step`` counts the batches that were learned from.
+class Training:
+    """Modules in training; ``step`` counts the batches that were learned from.
 
     best: the weights after the pass that ranked the validation texts best, with its NDCG@10; empty before the first. earlier_s:
     seconds that earlier sittings of the run took.
     """
 
-    encoder: Encoder
-    side: ItemSide
+    modules: Mapping[str, nn.Module]
     optimiser: torch.optim.Optimizer
     step: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
     best_ndcg: float = -1.0
     earlier_s: float = 0.0
 
-    @classmethod
-    def begin(cls, encoder: Encoder, side: ItemSide, frozen_layers: int) -> FineTuning:
-        """Set the layers free that are to be trained."""
-        encoder.train_upper(frozen_layers)
-        upper = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
-        groups = [{"params": upper, "weight_decay": 0.01}, {"params": list(side.parameters()), "weight_decay": 0.0}]
-        return cls(encoder, side, torch.optim.AdamW(groups, lr=0.0))
-
     def trained(self) -> dict[str, Tensor]:
-        """Name → parameter, of everything that fine-tuning changes."""
-        encoder = {f"encoder.{name}": value for name, value in self.encoder.named_parameters() if value.requires_grad}
-        return {**encoder, **{f"items.{name}": value for name, value in self.side.named_parameters()}}
+        """Name → parameter, of everything that training changes."""
+        named = ((name, module.named_parameters()) for name, module in self.modules.items())
+        return {f"{name}.{part}": value for name, parts in named for part, value in parts if value.requires_grad}
 
     def judge(self, ndcg: float) -> bool:
         """Keep the weights if they rank best so far; False where they do not."""
@@ -99,6 +90,23 @@ class FineTuning:
         """Go back to the best weights, where a pass was judged."""
         for name, value in self.best.items():
             self.trained()[name].copy_(value)
+
+
+@dataclass
+class FineTuning(Training):
+    """The encoder's upper layers and their item vectors in training."""
+
+    encoder: Encoder = field(kw_only=True)
+    side: ItemSide = field(kw_only=True)
+
+    @classmethod
+    def begin(cls, encoder: Encoder, side: ItemSide, frozen_layers: int) -> FineTuning:
+        """Set the layers free that are to be trained."""
+        encoder.train_upper(frozen_layers)
+        upper = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+        groups = [{"params": upper, "weight_decay": 0.01}, {"params": list(side.parameters()), "weight_decay": 0.0}]
+        modules = {"encoder": encoder, "items": side}
+        return cls(modules, torch.optim.AdamW(groups, lr=0.0), encoder=encoder, side=side)
 
 
 def fine_tune(
@@ -119,7 +127,7 @@ def fine_tune(
         return True
     steps_an_epoch = math.ceil(len(data.rows) / settings.batch_size)
     total = settings.epochs * steps_an_epoch
-    budget = _Budget(time.monotonic(), deadline, tuning.step / total)
+    budget = Budget(time.monotonic(), deadline, tuning.step / total)
     with progress("fine-tuning BERT and item vectors", total) as advance:
         advance(tuning.step)
         for epoch in range(tuning.step // steps_an_epoch, settings.epochs):
@@ -136,7 +144,7 @@ def fine_tune(
 
 
 @dataclass(frozen=True)
-class _Budget:
+class Budget:
     """The time of one sitting, begun when ``done``, a share of the steps, lay behind."""
 
     started: float
@@ -157,7 +165,7 @@ def _epoch(
     data: TrainingSet,
     settings: FitSettings,
     epoch: int,
-    budget: _Budget,
+    budget: Budget,
     save: Callable[[], None],
     advance: Callable[..., None],
 ) -> bool:

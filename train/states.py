@@ -42,7 +42,7 @@ class FrozenStates:
     def batch(self, rows: NDArray[np.int64], encoder: Encoder) -> tuple[Tensor, Tensor]:
         """(batch, tokens, hidden) float32 states and (batch, tokens) mask of some texts."""
         if self.states is None:
-            input_ids, mask = _pad([self.tokens[row].ids for row in rows])
+            input_ids, mask = padded([self.tokens[row].ids for row in rows])
             with torch.no_grad():
                 return encoder.lower(input_ids, mask, self.frozen_layers), mask
         lengths = self.lengths[rows]
@@ -74,7 +74,7 @@ def compute_states(
         for rows in length_sorted_batches(lengths, BATCH, np.random.default_rng(seed)):
             if deadline is not None and time.monotonic() > deadline:
                 break
-            input_ids, mask = _pad([tokens[row].ids for row in rows])
+            input_ids, mask = padded([tokens[row].ids for row in rows])
             hidden = encoder.lower(input_ids, mask, frozen_layers)  # (batch, tokens, hidden)
             zero_shot[rows] = encoder.upper(hidden, mask, frozen_layers).numpy()
             if states is not None:
@@ -105,7 +105,7 @@ def encode_texts(encoder: Encoder, tokenizer: TextTokenizer, texts: Sequence[str
     encoder.eval()
     with progress(label, len(texts)) as advance, torch.inference_mode():
         for rows in length_sorted_batches(lengths, BATCH):
-            vectors[rows] = encoder(*_pad([tokens[row].ids for row in rows])).numpy()
+            vectors[rows] = encoder(*padded([tokens[row].ids for row in rows])).numpy()
             advance(len(rows))
     return vectors
 
@@ -127,7 +127,7 @@ def length_sorted_batches(
             yield batches[batch]
 
 
-def _pad(ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def padded(ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """(batch, tokens) int64 ids and mask, padded to the longest."""
     longest = max(len(text) for text in ids)
     input_ids = torch.zeros(len(ids), longest, dtype=torch.int64)

@@ -1,0 +1,134 @@
+"""What a student is called, how it is trained, and the folder that it leaves in its run.
+
+students/<name>/student.json        settings, the teacher it imitates, what was measured on validation; written last
+students/<name>/encoder/            a BERT's weights and configuration, as save_pretrained writes them; or
+students/<name>/static.safetensors  the tables of a static student
+
+Its token ids are those of the run's tokenizer, and its vectors lie in the space of the run's item vectors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from bertrec.errors import InvalidInput, InvalidRun
+from train.encoder import Encoder
+from train.run import Run
+from train.students.static import StaticEncoder
+
+STUDENTS_FOLDER = "students"
+STUDENT_FILE = "student.json"
+STATIC_FILE = "static.safetensors"
+DISTIL_COMMAND = "python -m train distil --run runs/NAME --student layers-2"
+STATIC = "static"
+_NAME = re.compile(r"static|layers-[1-9][0-9]*|pruned-[1-9][0-9]?")
+
+
+@dataclass(frozen=True)
+class StudentSettings:
+    """How a student is trained.
+
+    name: ``layers-N`` keeps N layers of the run's BERT, ``pruned-P`` drops P percent of the heads and of the feed-forward units
+    of every layer, ``static`` has no attention at all. crops: parts of each training text that are learned from beside it.
+    embedding_weight, label_weight: of 1 − cosine to the teacher's vector, and of the right item's cross-entropy, beside the
+    divergence from the teacher's distribution over the items.
+    """
+
+    name: str
+    seed: int = 0
+    epochs: int = 5
+    batch_size: int = 32
+    learning_rate: float = 3e-4
+    crops: int = 1
+    embedding_weight: float = 10.0
+    label_weight: float = 0.3
+    bigrams: int = 16_000
+    max_minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise InvalidInput(
+                f"student is {self.name!r}; accepted are static, layers-N (N layers kept), pruned-P (P percent removed)"
+            )
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InvalidInput(f"{name} is {getattr(self, name)}; accepted is 1 or more")
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise InvalidInput(f"max_minutes is {self.max_minutes}; accepted is a number above 0")
+
+    @property
+    def number(self) -> int:
+        """The N of ``layers-N``, the P of ``pruned-P``."""
+        return int(self.name.rpartition("-")[2])
+
+
+DEFAULTS = {
+    "layers": StudentSettings("layers-2"),
+    "pruned": StudentSettings("pruned-50"),
+    # Its tables are wide and shallow: larger batches and steps, and a pass takes seconds.
+    STATIC: StudentSettings(STATIC, epochs=12, batch_size=256, learning_rate=3e-3),
+}
+"""Settings by the kind that a student's name begins with."""
+
+
+@dataclass(frozen=True)
+class Student:
+    """A finished student of a run."""
+
+    folder: Path
+    record: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """As in ``StudentSettings``."""
+        return self.folder.name
+
+    def load(self, *, attention: str = "sdpa") -> nn.Module:
+        """The network: (batch, tokens) int64 ids and mask → (batch, hidden) float32. attention: as in ``Encoder.load``."""
+        if self.name == STATIC:
+            return StaticEncoder.load(self.folder / STATIC_FILE)
+        return Encoder.load(self.folder / "encoder", attention=attention)
+
+
+def open_students(run: Run) -> list[Student]:
+    """The run's finished students, by name. Raises InvalidRun for one that imitated other weights than the run's."""
+    teacher = teacher_fingerprint(run)
+    students = []
+    for path in sorted((run.folder / STUDENTS_FOLDER).glob(f"*/{STUDENT_FILE}")):
+        student = open_student(path.parent)
+        if student.record["teacher"] != teacher:
+            raise InvalidRun(
+                f"{path.parent} imitates another encoder than that of {run.folder}, which was trained since. Delete it and: "
+                f"{DISTIL_COMMAND}"
+            )
+        students.append(student)
+    return students
+
+
+def open_student(folder: Path) -> Student:
+    """One finished student. Raises InvalidRun where student.json cannot be read."""
+    path = folder / STUDENT_FILE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record["teacher"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidRun(
+            f"{path} is not a student's record ({type(error).__name__}: {error}). Train it: {DISTIL_COMMAND}"
+        ) from None
+    return Student(folder, record)
+
+
+def teacher_fingerprint(run: Run) -> str:
+    """sha256 (64 hex digits) over the weights of the run's encoder and its text signal's item vectors."""
+    digest = hashlib.sha256()
+    for path in (run.encoder_folder / "model.safetensors", run.folder / "items" / "text.npy"):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,254 @@
+"""Distil a run's encoder into a student: the story from run to student folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bertrec.errors import InvalidRun
+from bertrec.text import TextTokenizer
+from train.checkpoint import FILE as CHECKPOINT_FILE
+from train.checkpoint import load_checkpoint, save_checkpoint
+from train.encoder import Encoder
+from train.evaluate import run_examples
+from train.examples import Examples, Pairs
+from train.fusion import gains
+from train.optimise import CHECKPOINT_EVERY_S, Budget, Training, set_learning_rates, step_down
+from train.progress import progress, say
+from train.rankers import fused_ranker
+from train.run import Run, source_commit, write_json
+from train.states import BATCH, length_sorted_batches, padded
+from train.students.bert import keep_layers, prune
+from train.students.contract import (
+    STATIC_FILE,
+    STUDENT_FILE,
+    STUDENTS_FOLDER,
+    Student,
+    StudentSettings,
+    open_student,
+    teacher_fingerprint,
+)
+from train.students.static import StaticEncoder, frequent_pairs
+from train.students.teacher import Lessons, prepare_lessons
+
+JUDGING_TEXTS = 2_500
+"""Validation texts that the passes are compared by."""
+IMPORTANCE_TEXTS = 1_024
+"""Training texts by which heads and units are weighed before pruning."""
+
+
+def distil(run: Run, settings: StudentSettings) -> Student:
+    """Train a student of the run's encoder, and leave it in the run's folder ``students``.
+
+    A finished one of the same settings is returned as it is; an interrupted one continues from its checkpoint.
+    Raises InvalidRun where a student of that name was trained otherwise, InvalidInput for one that the encoder cannot have.
+    """
+    started = time.monotonic()
+    folder = run.folder / STUDENTS_FOLDER / settings.name
+    wanted = {"settings": json.loads(json.dumps(asdict(settings))), "teacher": teacher_fingerprint(run)}
+    if (folder / STUDENT_FILE).is_file():
+        return _reused(open_student(folder), wanted)
+    torch.manual_seed(settings.seed)
+    examples = run_examples(run)
+    teacher = Encoder.load(run.encoder_folder)
+    lessons = prepare_lessons(run, teacher, examples, settings)
+    student = _begin(teacher, lessons, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    judge = Judge.of(run, examples)
+    training = _train(folder, student, lessons, judge, settings, started, json.dumps(wanted, sort_keys=True))
+    _save(student, folder)
+    minutes = (time.monotonic() - started + training.earlier_s) / 60
+    found = judge.compare(run, student, teacher)
+    record = {
+        **wanted,
+        "source_commit": source_commit(),
+        "minutes": round(minutes, 2),
+        "steps": training.step,
+        "validation": found,
+    }
+    write_json(folder / STUDENT_FILE, record)
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+    say(
+        f"{folder}: NDCG@10 on validation {found['ndcg_at_10']:.4f} fused, the teacher's {found['teacher_ndcg_at_10']:.4f}; "
+        f"mean cosine {found['cosine']:.4f}; {minutes:.1f} minutes"
+    )
+    return Student(folder, record)
+
+
+def _reused(student: Student, wanted: dict[str, object]) -> Student:
+    differing = [key for key, value in wanted.items() if student.record.get(key) != value]
+    if differing:
+        raise InvalidRun(f"{student.folder} was trained with another {' and '.join(differing)}. Delete it to train it anew")
+    say(f"{student.folder} is there already, trained with the same settings: reused")
+    return student
+
+
+def _begin(teacher: Encoder, lessons: Lessons, settings: StudentSettings) -> nn.Module:
+    """The student before its first lesson."""
+    kind = settings.name.partition("-")[0]
+    if kind == "layers":
+        return keep_layers(teacher, settings.number)
+    if kind == "pruned":
+        rows = np.random.default_rng([settings.seed, 6]).permutation(len(lessons.tokens))[:IMPORTANCE_TEXTS]
+        say(f"weighing heads and feed-forward units by {len(rows)} texts")
+        return prune(teacher, settings.number, _losses(teacher, lessons, rows))
+    say("reading every token with the teacher")
+    pairs = frequent_pairs([text.ids for text in lessons.tokens], settings.bigrams)
+    return StaticEncoder.begin(_token_vectors(teacher, lessons), pairs)
+
+
+def _losses(teacher: Encoder, lessons: Lessons, rows: NDArray[np.int64]) -> Iterator[Tensor]:
+    """The right items' cross-entropy, batch by batch."""
+    for positions in length_sorted_batches(lessons.lengths[rows], BATCH):
+        part = rows[positions]
+        scores = lessons.scores(teacher(*padded([lessons.tokens[row].ids for row in part])))
+        yield nn.functional.cross_entropy(scores, torch.from_numpy(lessons.items[part]))
+
+
+def _token_vectors(teacher: Encoder, lessons: Lessons) -> NDArray[np.float32]:
+    """(vocabulary, hidden): what the teacher makes of each token alone, the less the more texts have it (as IDF does)."""
+    first = lessons.tokens[0].ids
+    start, end = first[0], first[-1]
+    vocabulary = int(teacher.bert.config.vocab_size)
+    having = np.bincount(np.concatenate([np.unique(text.ids) for text in lessons.tokens]), minlength=vocabulary)
+    vectors = np.zeros((vocabulary, teacher.hidden), np.float32)
+    teacher.eval()
+    with progress("reading tokens", vocabulary) as advance, torch.inference_mode():
+        for low in range(0, vocabulary, 512):
+            ids = [[start, token, end] for token in range(low, min(low + 512, vocabulary))]
+            vectors[low : low + len(ids)] = teacher(*padded(ids)).numpy()
+            advance(len(ids))
+    rarity = np.log((1 + len(lessons.tokens)) / (1 + having))
+    return np.asarray(vectors * (rarity / rarity.max())[:, None], np.float32)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The run's validation queries, by which passes are compared and the student is measured at the end."""
+
+    asked: Pairs
+    tokens: list[list[int]]
+
+    @classmethod
+    def of(cls, run: Run, examples: Examples) -> Judge:
+        """Up to ``JUDGING_TEXTS`` queries."""
+        asked = examples.validation.take(np.arange(min(len(examples.validation), JUDGING_TEXTS)))
+        tokenizer = TextTokenizer(run.tokenizer_file, run.settings["max_tokens"])
+        return cls(asked, [text.ids for text in tokenizer.tokenise(asked.texts)])
+
+    def ndcg(self, scores: Tensor) -> float:
+        """NDCG@10 of (queries, items) scores; items of a query's own history are left out. 0 without queries."""
+        for row, history in enumerate(self.asked.histories):
+            scores[row, list(history)] = -torch.inf
+        return float(gains(scores, torch.from_numpy(self.asked.items)).mean()) if len(self.tokens) else 0.0
+
+    def compare(self, run: Run, student: nn.Module, teacher: Encoder) -> dict[str, float]:
+        """How the run ranks with the student's vectors and with its own, and how alike those are."""
+        own, other = encode_with(student, self.tokens), encode_with(teacher, self.tokens)
+        ranker = fused_ranker(run, lambda _: own)
+        taught = dataclasses.replace(ranker, encode=lambda _: other)
+        return {
+            "texts": len(self.tokens),
+            "ndcg_at_10": self.ndcg(torch.from_numpy(ranker.scores(self.asked))),
+            "teacher_ndcg_at_10": self.ndcg(torch.from_numpy(taught.scores(self.asked))),
+            "cosine": float((own * other).sum(1).mean()) if len(own) else 0.0,
+        }
+
+
+def encode_with(student: nn.Module, tokens: list[list[int]]) -> NDArray[np.float32]:
+    """(texts, hidden) float32: what a network makes of token ids."""
+    student.eval()
+    vectors: list[tuple[NDArray[np.int64], Tensor]] = []
+    with torch.inference_mode():
+        for rows in length_sorted_batches(np.asarray([len(ids) for ids in tokens], np.int64), BATCH):
+            vectors.append((rows, student(*padded([tokens[row] for row in rows]))))
+    hidden = vectors[0][1].shape[1] if vectors else 0
+    found = np.zeros((len(tokens), hidden), np.float32)
+    for rows, part in vectors:
+        found[rows] = part.numpy()
+    return found
+
+
+def _train(
+    folder: Path, student: nn.Module, lessons: Lessons, judge: Judge, settings: StudentSettings, started: float, guard: str
+) -> Training:
+    """Learn from every lesson so many times; the pass that ranked validation texts best is kept."""
+    student.requires_grad_(True)
+    if isinstance(student, Encoder):
+        student.bert.embeddings.requires_grad_(False)  # as in fine-tuning; most of the weights, and they cost most of the time
+    trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
+    training = Training({"student": student}, torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0))
+    if load_checkpoint(folder, training, guard):
+        say(f"continuing from step {training.step} of the checkpoint in {folder}")
+    steps = math.ceil(len(lessons.tokens) / settings.batch_size)
+    total = settings.epochs * steps
+    deadline = None if settings.max_minutes is None else started + 60.0 * settings.max_minutes
+    budget = Budget(time.monotonic(), deadline, training.step / total)
+
+    def text_alone() -> float:
+        with torch.inference_mode():
+            return judge.ndcg(lessons.scores(torch.from_numpy(encode_with(student, judge.tokens))))
+
+    def save() -> None:
+        save_checkpoint(folder, training, guard, time.monotonic() - started + training.earlier_s)
+
+    with progress(f"distilling into {settings.name}", total) as advance:
+        advance(training.step)
+        for epoch in range(training.step // steps, settings.epochs):
+            if not _epoch(training, student, lessons, settings, epoch, budget, save, advance):
+                say(f"the time budget of {settings.max_minutes:g} minutes sufficed for {training.step} of {total} steps")
+                break
+            ndcg = text_alone()
+            say(f"NDCG@10 on validation after {training.step} steps, text alone: {ndcg:.4f}")
+            training.judge(ndcg)
+            save()
+    training.judge(text_alone())
+    training.restore_best()
+    return training
+
+
+def _epoch(
+    training: Training,
+    student: nn.Module,
+    lessons: Lessons,
+    settings: StudentSettings,
+    epoch: int,
+    budget: Budget,
+    save: Callable[[], None],
+    advance: Callable[..., None],
+) -> bool:
+    """What is left of one pass; False where the deadline cut it short."""
+    random = np.random.default_rng([settings.seed, 7, epoch])
+    batches = list(length_sorted_batches(lessons.lengths, settings.batch_size, random))
+    student.train()
+    saved = time.monotonic()
+    for rows in batches[training.step - epoch * len(batches) :]:
+        done = budget.share(training.step / (settings.epochs * len(batches)))
+        if done > 1.0:
+            return False
+        set_learning_rates(training.optimiser, [settings.learning_rate], done)
+        vectors = student(*padded([lessons.tokens[row].ids for row in rows]))
+        loss = step_down(training.optimiser, lessons.loss(vectors, rows, settings))
+        training.step += 1
+        advance(note=f"loss {loss:.3f}")
+        if time.monotonic() - saved > CHECKPOINT_EVERY_S:
+            save()
+            saved = time.monotonic()
+    return True
+
+
+def _save(student: nn.Module, folder: Path) -> None:
+    if isinstance(student, StaticEncoder):
+        student.save(folder / STATIC_FILE)
+    elif isinstance(student, Encoder):
+        student.bert.save_pretrained(folder / "encoder")
