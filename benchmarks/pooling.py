@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.studies import COVERAGE, TIMES, Arrays
+from benchmarks.studies import COVERAGE, KEPT_OF_LISTS, TIMES, Arrays
 from train.bootstrap import bootstrap
 from train.data import Dataset
 from train.examples import OWN_TEXT
@@ -108,8 +108,9 @@ def _where(values: Values, mask: NDArray[np.bool_]) -> Values:
 
 def _of_lists(seed: Seed, kind: str, ranker: str) -> dict[str, float]:
     """Metrics of one seed that are not kept query by query: from its studies, or else from its evaluation."""
-    if (coverage := seed.arrays.get(f"{kind}/{ranker}/{COVERAGE}")) is not None:
-        return {COVERAGE: float(coverage)}
+    studied = {metric: seed.arrays.get(f"{kind}/{ranker}/{metric}") for metric in KEPT_OF_LISTS}
+    if studied[COVERAGE] is not None:
+        return {metric: float(value) for metric, value in studied.items() if value is not None}
     measured = seed.evaluation.kinds[kind].rankers[ranker]
     return {metric: row.value for metric, row in measured.items() if metric.split("_")[0] in OF_LISTS}
 

@@ -17,7 +17,18 @@ from typing import Any
 
 from benchmarks.machine import provenance
 from benchmarks.pooling import Group, Seed, pooled, pooled_slices
-from benchmarks.studies import ABLATION, CORRECTED, COVERAGE, CUT, POINTS, TYPOS_CORRECTED, VALIDATION_POINTS, run_studies
+from benchmarks.studies import (
+    ABLATION,
+    CORRECTED,
+    COVERAGE,
+    CUT,
+    DIVERSIFIED,
+    POINTS,
+    SHORTER,
+    TYPOS_CORRECTED,
+    VALIDATION_POINTS,
+    run_studies,
+)
 from benchmarks.transfer import english_only, measure_transfer
 from bertrec.errors import InvalidData, InvalidInput
 from train.data import Dataset
@@ -143,6 +154,8 @@ def _details(settings: QualitySettings, dataset: Dataset, seeds: Sequence[Seed])
         "kinds": {kind: pooled(seeds, kind) for kind in (*asked, *studied)},
         "slices": pooled_slices(seeds, dataset),
         "ablation": pooled(seeds, ABLATION, SLICED),
+        "diversified": pooled(seeds, DIVERSIFIED, SLICED),
+        "shorter": pooled(seeds, SHORTER, SLICED),
         "operating_points": {"test": points, "validation": chosen_by, "chosen": chosen_point(chosen_by)},
     }
 

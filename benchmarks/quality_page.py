@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.pooling import BANDS
 from benchmarks.quality import TRANSFER, best_details
-from benchmarks.studies import CORRECTED, COVERAGE, CUT, TYPOS_CORRECTED
+from benchmarks.studies import CORRECTED, COVERAGE, CUT, TYPOS_CORRECTED, UNLIKE
 from benchmarks.targets import NDCG, RECALL, loss, percent, targets
 from train.bootstrap import CONFIDENCE, RESAMPLES
 from train.rankers import FUSED
@@ -85,6 +85,7 @@ def _studies(found: Details) -> list[str]:
         _short_histories(found),
         _ablation(found),
         _points(found),
+        _parts(found),
         _cold(found),
         _slices(found),
     ]
@@ -158,6 +159,21 @@ def _points(found: Details) -> str:
         f"{told} that show half of the catalogue.\n\n"
     )
     return head + _table(("", "validation NDCG@10", "coverage", "test NDCG@10", "coverage"), rows)
+
+
+def _parts(found: Details) -> str:
+    """Lists of unlike items, and shorter interest vectors, beside what they cost; absent from measurements of before."""
+    groups = [found[part] for part in ("diversified", "shorter") if found.get(part)]
+    rows = [
+        (name, *(_shown(metrics[metric]) for metric in (NDCG, RECALL, UNLIKE, COVERAGE)))
+        for group in groups
+        for name, metrics in group["rankers"].items()
+    ]
+    head = (
+        "### Unlike items, and shorter vectors\n\nWhat `diversity` in a request costs (maximal marginal relevance over the best "
+        "200), and ranking by the first dimensions of the interest vector:\n\n"
+    )
+    return head + _table(("", "NDCG@10", "R@10", "diversity@10", "coverage@10"), rows) if rows else ""
 
 
 def _cold(found: Details) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertrec.spelling import SpellingCorrector
-from train.ablation import ablations, operating_points
+from train.ablation import ablations, diversified_lists, operating_points, shorter_vectors
 from train.baselines.contract import Ranker
 from train.data import TEST, VALIDATION, Dataset
 from train.evaluate import DIVERSITY, held_out, primary_attribute, ranked, rankers_of, run_examples
@@ -25,14 +25,18 @@ from train.movielens import cut_histories
 from train.progress import say
 from train.queries import QueryContext, typos
 from train.rankers import fused_ranker
+from train.report import ROWS
 from train.run import Run
 
 STUDIES_FILE = "studies.npz"
-CREATED, TIMES, COVERAGE = "created", "times", "coverage_at_10"
+CREATED, TIMES, COVERAGE, UNLIKE = "created", "times", "coverage_at_10", "diversity_at_10"
+KEPT_OF_LISTS = (COVERAGE, UNLIKE)
+"""Metrics of whole lists that studies keep, one value each."""
 ABLATION = "ablation"
 POINTS, VALIDATION_POINTS = "operating points", "operating points, validation"
 CORRECTED, TYPOS_CORRECTED = "as-written, corrected", "typos, corrected"
 SHORT_HISTORY = 4
+DIVERSIFIED, SHORTER = "diversified lists", "shorter interest vectors"
 CUT = f"histories cut to {SHORT_HISTORY}"
 CUT_BASELINES = ("popularity", "als", "itemknn")
 
@@ -43,8 +47,8 @@ def run_studies(run: Run, dataset: Dataset) -> Arrays:
     """Every study of one run, on its test queries; read from studies.npz where they lie there, made on this very run.
 
     ``study/rows``, ``study/ranker/ranks`` and ``study/ranker/same_class`` are as train.report.read_per_query gives them,
-    ``study/ranker/coverage_at_10`` is () float64, and ``times`` is (queries,) int64: how often the right item of each query as
-    written was chosen in training.
+    ``study/ranker/metric`` is () float64 for each of ``KEPT_OF_LISTS``, and ``times`` is (queries,) int64: how often the right
+    item of each query as written was chosen in training.
     """
     path = run.folder / STUDIES_FILE
     if (known := _read(run)) is not None:
@@ -61,7 +65,8 @@ def run_studies(run: Run, dataset: Dataset) -> Arrays:
             answers = measured(study, queries, {ranker.name: ranked(ranker, queries) for ranker in rankers}, subject)
             arrays.update(per_query([answers]))
             for name, metrics in whole(answers, subject).rankers.items():
-                arrays[f"{study}/{name}/{COVERAGE}"] = np.asarray(metrics[COVERAGE].value)
+                for metric in KEPT_OF_LISTS:
+                    arrays[f"{study}/{name}/{metric}"] = np.asarray(metrics[metric].value)
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
@@ -75,6 +80,8 @@ def _asked(run: Run, dataset: Dataset, examples: Examples, subject: Subject) -> 
     fused = fused_ranker(run)
     yield ABLATION, test, [fused, *ablations(fused)]
     yield POINTS, test, operating_points(fused)
+    yield DIVERSIFIED, test, diversified_lists(fused)
+    yield SHORTER, test, [fused, *shorter_vectors(fused)]
     yield VALIDATION_POINTS, examples.part(VALIDATION), operating_points(fused)
     misspelt = typos(test, QueryContext(dataset, subject.attribute, subject.seed))
     if len(misspelt):  # otherwise the queries have no words of their own
@@ -99,4 +106,4 @@ def _read(run: Run) -> Arrays | None:
             arrays = dict(file.items())
     except (OSError, ValueError):
         return None
-    return arrays if str(arrays[CREATED]) == run.record["created"] else None
+    return arrays if str(arrays[CREATED]) == run.record["created"] and f"{SHORTER}/{ROWS}" in arrays else None

@@ -75,6 +75,15 @@ def test_the_details_hold_what_was_asked_and_where(measured: Measured) -> None:
     assert {"at most 5"} == set(details["slices"]["few_training_interactions"])  # of six texts an item one is held out
 
 
+def test_lists_of_unlike_items_cost_what_is_shown_and_no_diversity_costs_nothing(measured: Measured) -> None:
+    details = measured.content["details"]["quick"]["checkerboard"]
+    lists = details["diversified"]["rankers"]
+    assert lists["diversity 0"]["ndcg_at_10"] == details["ablation"]["rankers"]["fused"]["ndcg_at_10"]
+    assert lists["diversity 0.5"]["diversity_at_10"]["value"] > lists["diversity 0"]["diversity_at_10"]["value"]
+    assert lists["diversity 0.5"]["recall_at_1"] == lists["diversity 0"]["recall_at_1"]  # the first item stays
+    assert list(details["shorter"]["rankers"]) == ["fused"]  # the tiny vectors have 32 dimensions
+
+
 def test_the_ablation_answers_the_same_queries(measured: Measured) -> None:
     details = measured.content["details"]["quick"]["checkerboard"]
     signals = list(measured.runs[0].record["signals"])
