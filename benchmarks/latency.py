@@ -16,7 +16,6 @@ import numpy as np
 from bertrec.answers import DEFAULT_K, Options
 from bertrec.bundle import Bundle
 from bertrec.errors import InvalidInput
-from bertrec.tensors import ENCODER
 from client.backends.edge import EdgeBackend
 from train.clothing import load_clothing
 from train.data import split_interactions
@@ -86,7 +85,7 @@ def held_out_reviews() -> list[str]:
 
 def measure_latency(bundle: Bundle, reviews: Sequence[str], settings: LatencySettings) -> list[Samples]:
     """Time every encoder engine of the bundle under every workload."""
-    names = [record.name for record in bundle.manifest.engines if record.model == ENCODER.name]
+    names = bundle.ort_engines
     backends = {name: EdgeBackend(bundle.folder, engine=name, threads=settings.threads) for name in names}
     asked = workloads(reviews, settings)
     samples = {(name, work.name): Samples(name, work.name, work.batch) for work in asked for name in names}

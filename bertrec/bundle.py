@@ -26,7 +26,7 @@ from bertrec.fusion import Signals
 from bertrec.rules import RULES_FILE, RuleBook
 from bertrec.spelling import FILE as SPELLING_FILE
 from bertrec.spelling import SpellingCorrector
-from bertrec.tensors import ENCODER
+from bertrec.tensors import ENCODER, RANKER
 from bertrec.text import TextTokenizer
 
 SCHEMA_VERSION = 3
@@ -37,6 +37,8 @@ SIGNALS_FOLDER = "signals"
 ITEM_LEXICAL_FILE = "item_lexical.npy"
 ITEM_TEXT_FILE = "item_text.npy"
 MAPS_FOLDER = "maps"
+REFERENCE_ENGINE = "fp32"
+"""The engine that every other is measured against."""
 EXPORT_COMMAND = "python -m export build --run runs/NAME --output bundles/NAME"
 
 
@@ -204,6 +206,28 @@ class Bundle:
         """The spelling corrector; None where the bundle has none. Raises MissingDependency without symspellpy."""
         folder = self.folder / SIGNALS_FOLDER
         return SpellingCorrector.load(folder) if (folder / SPELLING_FILE).is_file() else None
+
+    @property
+    def default_engine(self) -> str:
+        """The encoder engine to use where none is named: the one that the export chose, else the reference."""
+        return str(self.manifest.choice.get("engine") or REFERENCE_ENGINE)
+
+    @property
+    def ranker_engine(self) -> str:
+        """The ranker's engine for ONNX Runtime. Raises InvalidBundle where there is none."""
+        for engine in self.manifest.engines:
+            if engine.model == RANKER.name and engine.runtime == Runtime.ORT and engine.file:
+                return engine.name
+        raise InvalidBundle(f"{self.folder} has no ranker for ONNX Runtime. Export it: {EXPORT_COMMAND}")
+
+    @property
+    def ort_engines(self) -> list[str]:
+        """The encoder engines that ONNX Runtime can run here."""
+        return [
+            engine.name
+            for engine in self.manifest.engines
+            if engine.model == ENCODER.name and engine.runtime == Runtime.ORT and engine.file
+        ]
 
     def engine(self, model: str, name: str) -> EngineRecord:
         """The record of one engine. Raises InvalidInput, naming the engines there are, for one that has no file here."""

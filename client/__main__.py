@@ -14,7 +14,6 @@ from bertrec import __version__
 from bertrec.answers import DEFAULT_K, Options
 from bertrec.errors import BertrecError, InvalidInput, Unavailable
 
-from .backends import DEFAULT_ENGINE
 from .recommender import DEFAULT_TIMEOUT_S, Recommender, Wanted
 from .rendering import as_record, as_table, printable
 
@@ -130,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument("text", metavar="TEXT", help='what is wanted, such as "a warm coat"; - reads one wish per line')
     recommend.add_argument("--url", help="the server: grpc://HOST[:PORT] or http://HOST[:PORT]")
     recommend.add_argument("--bundle", metavar="FOLDER", help="a bundle that python -m export build wrote")
-    recommend.add_argument("--engine", default=DEFAULT_ENGINE, help="encoder engine of the bundle (default: %(default)s)")
+    recommend.add_argument("--engine", help="encoder engine of the bundle (default: the export's choice)")
     recommend.add_argument("-k", type=int, default=DEFAULT_K, help="items wanted (default: %(default)s)")
     recommend.add_argument("--exclude", metavar="ID", action="append", default=[], help="an item that must not come back")
     recommend.add_argument(

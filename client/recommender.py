@@ -15,7 +15,7 @@ from bertrec.text import clean
 
 from .answer import Answer, ServedBy
 from .availability import Availability
-from .backends import DEFAULT_ENGINE, Backend, connect, open_edge
+from .backends import Backend, connect, open_edge
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # in typing from Python 3.11 on
@@ -61,7 +61,7 @@ class Recommender:
         bundle: str | Path | None = None,
         fallback: str | Path | Backend | None = None,
         server: Backend | None = None,
-        engine: str = DEFAULT_ENGINE,
+        engine: str | None = None,
         threads: int = 0,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         rest_s: float = DEFAULT_REST_S,
@@ -72,7 +72,7 @@ class Recommender:
         url: ``grpc://HOST[:PORT]`` or ``http://HOST[:PORT]``. bundle: answer from it, with no server.
         fallback: the bundle that answers while the server cannot; it is verified and loaded now, not when it is needed.
         server: a backend instead of an address; :meth:`close` closes it, and a backend given as fallback too.
-        engine, threads: encoder engine and threads per engine (0: one per core) of the bundle or of the fallback.
+        engine, threads: encoder engine (by default the export's choice) and threads per engine (0: one per core) of the bundle.
         timeout_s: how long a call may wait for the server; the fallback's own computing comes on top.
         rest_s: how long a server that failed is left alone before one call tries it again.
 

@@ -10,9 +10,6 @@ from urllib.parse import urlsplit
 from bertrec.answers import Options, Recommendation
 from bertrec.errors import InvalidInput
 
-DEFAULT_ENGINE = "fp32"
-"""The engine that every bundle has, and that the others are measured against."""
-
 GRPC_PORT = 8001
 HTTP_PORT = 8000
 
@@ -34,7 +31,7 @@ class Backend(Protocol):
 # The backends are imported where they are chosen: ONNX Runtime and gRPC take 0.3 s each to load, which only their users pay.
 
 
-def open_edge(bundle: str | Path, *, engine: str, threads: int) -> Backend:
+def open_edge(bundle: str | Path, *, engine: str | None, threads: int) -> Backend:
     """The backend that answers in this process; see :class:`EdgeBackend`."""
     from .edge import EdgeBackend
 
