@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def diversified(scores: NDArray[np.float32], vectors: NDArray[np.float16], *, diversity: float, k: int) -> NDArray[np.int64]:
+def diversified(
+    scores: NDArray[np.float32], vectors: NDArray[np.float16] | NDArray[np.int8], *, diversity: float, k: int
+) -> NDArray[np.int64]:
     """(min(k, candidates),) int64: rows of the candidates in the order of MMR (Carbonell and Goldstein, 1998).
 
     scores: (candidates,) finite, the highest first. vectors: (candidates, hidden) what the cosine of two items is taken of.

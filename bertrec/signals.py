@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bertrec.compact import Int8Matrix, load_matrix, save_matrix
+
 _CJK = "\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]{{2,}}")
 
@@ -41,11 +43,15 @@ def analyse(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class LexicalSignal:
-    """A fitted TF-IDF vocabulary and its projection onto the latent dimensions."""
+    """A fitted TF-IDF vocabulary and its projection onto the latent dimensions.
+
+    projection: half precision, or int8 with ``scales``. The rows are summed, so what rounding does to them averages out.
+    """
 
     terms: tuple[str, ...]
     idf: NDArray[np.float32]  # (terms,)
-    projection: NDArray[np.float16]  # (terms, lexical); half precision: the rows are summed, and rounding averages out
+    projection: NDArray[np.float16] | NDArray[np.int8]  # (terms, lexical)
+    scales: NDArray[np.float32] | None = None  # (terms,) what the rows of an int8 projection are multiplied by
 
     @cached_property
     def _row_of(self) -> dict[str, int]:
@@ -65,9 +71,14 @@ class LexicalSignal:
         vectors = np.zeros((len(texts), self.dimensions), np.float32)
         for row, text in enumerate(texts):
             known, weights = self.weights(text)
-            vectors[row] = weights @ self.projection[known].astype(np.float32)  # (terms of the text) @ (…, lexical)
+            vectors[row] = weights @ self.directions(known)  # (terms of the text) @ (terms of the text, lexical)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+
+    def directions(self, known: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(known, lexical) float32: the rows of the projection; only those that a text asks for are ever unpacked."""
+        rows = self.projection[known].astype(np.float32)
+        return rows if self.scales is None else rows * self.scales[known, None]
 
     def carriers(self, text: str, item_vectors: NDArray[np.float32], most: int = 3) -> list[tuple[str, ...]]:
         """For each item (items, lexical), the words of the text that raised its lexical score most, strongest first.
@@ -77,7 +88,7 @@ class LexicalSignal:
         known, weights = self.weights(text)
         if not len(known):
             return [()] * len(item_vectors)
-        shares = weights[:, None] * (self.projection[known].astype(np.float32) @ item_vectors.T)  # (terms of the text, items)
+        shares = weights[:, None] * (self.directions(known) @ item_vectors.T)  # (terms of the text, items)
         found = [self.terms[row] for row in known]
         return [_strongest(found, shares[:, item], most) for item in range(len(item_vectors))]
 
@@ -100,21 +111,22 @@ class LexicalSignal:
         return known, (1.0 + np.log(frequency, where=frequency > 0, out=np.zeros_like(frequency))) * self.idf[known]
 
     def save(self, folder: Path) -> list[Path]:
-        """Write the signal as three files that open without pickle; returns their paths."""
+        """Write the signal as three files, or four with scales, that open without pickle; returns their paths."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / TERMS_FILE).write_text(json.dumps(self.terms, ensure_ascii=False), encoding="utf-8")
         np.save(folder / IDF_FILE, self.idf, allow_pickle=False)
-        np.save(folder / PROJECTION_FILE, self.projection, allow_pickle=False)
-        return [folder / name for name in (TERMS_FILE, IDF_FILE, PROJECTION_FILE)]
+        projection = self.projection if self.scales is None else Int8Matrix(self.projection.astype(np.int8), self.scales)
+        return [folder / TERMS_FILE, folder / IDF_FILE, *save_matrix(folder / PROJECTION_FILE, projection)]
 
     @classmethod
     def load(cls, folder: Path) -> LexicalSignal:
-        """Read what :meth:`save` wrote."""
-        return cls(
-            terms=tuple(json.loads((folder / TERMS_FILE).read_text(encoding="utf-8"))),
-            idf=np.load(folder / IDF_FILE, allow_pickle=False),
-            projection=np.load(folder / PROJECTION_FILE, allow_pickle=False),
-        )
+        """Read what :meth:`save` wrote. Raises InvalidBundle for an int8 projection without its scales."""
+        terms = tuple(json.loads((folder / TERMS_FILE).read_text(encoding="utf-8")))
+        idf = np.load(folder / IDF_FILE, allow_pickle=False)
+        projection = load_matrix(folder / PROJECTION_FILE)
+        if isinstance(projection, Int8Matrix):
+            return cls(terms, idf, projection.values, projection.scales)
+        return cls(terms, idf, projection)
 
 
 def _strongest(terms: Sequence[str], shares: NDArray[np.float32], most: int) -> tuple[str, ...]:
