@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertrec.catalogue import Catalogue
+from bertrec.compact import load_floats
 from bertrec.errors import InvalidBundle, InvalidInput
 from bertrec.fusion import Signals
 from bertrec.rules import RULES_FILE, RuleBook
@@ -174,10 +175,9 @@ class Bundle:
         """The manifest's fingerprint, shortened to the 12 hex digits that answers carry."""
         return self.manifest.fingerprint[:12]
 
-    def tokenizer(self, engine: str | None = None) -> TextTokenizer:
-        """The tokenizer that an encoder engine was made for, by default the model's; it cuts texts at what the encoder reads."""
-        name = TOKENIZER_FILE if engine is None else self.engine(ENCODER.name, engine).tokenizer
-        return TextTokenizer(self.folder / name, self.manifest.max_tokens)
+    def tokenizer(self, engine: str) -> TextTokenizer:
+        """The tokenizer that an encoder engine was made for; it cuts texts at what the encoder reads."""
+        return TextTokenizer(self.folder / self.engine(ENCODER.name, engine).tokenizer, self.manifest.max_tokens)
 
     def catalogue(self) -> Catalogue:
         """The items, in index order."""
@@ -189,11 +189,13 @@ class Bundle:
 
     def item_lexical(self) -> NDArray[np.float32]:
         """(items, lexical) float32: the items' lexical vectors, to tell which words carried an item."""
-        vectors: NDArray[np.float32] = np.load(self.folder / SIGNALS_FOLDER / ITEM_LEXICAL_FILE, allow_pickle=False)
-        return vectors.astype(np.float32)
+        return load_floats(self.folder / SIGNALS_FOLDER / ITEM_LEXICAL_FILE)
 
-    def item_text(self) -> NDArray[np.float16]:
-        """(items, hidden) float16: the items' vectors, to tell how alike two are. Read from disk where it is looked at."""
+    def item_text(self) -> NDArray[np.float16] | NDArray[np.int8]:
+        """(items, width): the items' vectors, to tell how alike two are. Read from disk where it is looked at.
+
+        int8 comes without its scales, since only cosines are asked of it; width may be below the encoder's.
+        """
         vectors: NDArray[np.float16] = np.load(self.folder / SIGNALS_FOLDER / ITEM_TEXT_FILE, mmap_mode="r", allow_pickle=False)
         return vectors
 

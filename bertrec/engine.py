@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from bertrec.errors import InvalidBundle, MissingDependency, Unavailable
+from bertrec.errors import InvalidBundle, InvalidInput, MissingDependency, Unavailable
 from bertrec.tensors import ModelSpec
 
 try:
@@ -16,28 +18,51 @@ try:
 except ImportError:
     onnxruntime = None
 
+log = logging.getLogger(__name__)
+
+CPU_PROVIDER = "CPUExecutionProvider"
+COMPILED_SUFFIXES = (".plan", ".rtx")
+
+
+class Device(str, Enum):
+    """Where an engine shall run."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+GPU_PROVIDERS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("TensorrtExecutionProvider", {}),
+    # TF32 rounds the inputs of fp32 products to 10 bits, and the order of items hangs on the last digits.
+    ("CUDAExecutionProvider", {"use_tf32": "0"}),
+)
+"""What device gpu asks for, best first, each with its options; the CPU comes last."""
+
 
 class OnnxEngine:
-    """One ONNX file that takes and gives the tensors of one ModelSpec. Thread-safe, as ONNX Runtime sessions are."""
+    """One ONNX file that takes and gives the tensors of one ModelSpec. Thread-safe, as ONNX Runtime sessions are.
 
-    def __init__(self, path: Path, spec: ModelSpec, *, threads: int = 0) -> None:
+    provider: the execution provider that it got, such as ``CPUExecutionProvider``.
+    """
+
+    def __init__(self, path: Path, spec: ModelSpec, *, threads: int = 0, device: Device | str = Device.CPU) -> None:
         """Load ``path`` with ``threads`` intra-op threads (0: one per core, ONNX Runtime's default).
 
-        Raises MissingDependency without onnxruntime, InvalidBundle where the file does not load or has other tensors.
+        device: ``gpu`` asks for TensorRT, CUDA and the CPU, in that order, and logs a warning where it is not the first.
+        Raises MissingDependency without onnxruntime, InvalidBundle where the file does not load or has other tensors,
+        InvalidInput for an unknown device and for an engine that TensorRT compiled.
         """
         if onnxruntime is None:
             raise MissingDependency("onnxruntime", "cpu")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Waiting threads that spin take the core from the other engine, or from the server beside it.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises a dozen classes of its own, none with a common base
-            raise InvalidBundle(f"{path} does not load in onnxruntime {onnxruntime.__version__}: {error}") from error
+        if path.suffix in COMPILED_SUFFIXES:
+            raise InvalidInput(f"{path} is compiled by TensorRT, and this runs ONNX files; choose an engine that is one")
         self._path = path
+        self._session = _session(path, threads, _device(device))
+        self.provider: str = self._session.get_providers()[0]
+        if device == Device.GPU and self.provider != GPU_PROVIDERS[0][0]:
+            log.warning(
+                "%s runs on %s; the GPU was asked for, best by %s. %s", path, self.provider, GPU_PROVIDERS[0][0], _advice()
+            )
         self._outputs = [output.name for output in spec.outputs]
         self._check_names(path, "inputs", [tensor.name for tensor in spec.inputs], self._session.get_inputs())
         self._check_names(path, "outputs", self._outputs, self._session.get_outputs())
@@ -55,3 +80,41 @@ class OnnxEngine:
         names = [tensor.name for tensor in found]
         if sorted(names) != sorted(wanted):
             raise InvalidBundle(f"{path} has the {kind} {names}; accepted are {wanted}. Export the bundle again")
+
+
+def _device(given: Device | str) -> Device:
+    try:
+        return Device(given)
+    except ValueError:
+        raise InvalidInput(f"device is {given!r}; accepted are {', '.join(one.value for one in Device)}") from None
+
+
+def _session(path: Path, threads: int, device: Device) -> Any:  # noqa: ANN401  # onnxruntime need not be installed
+    """A session on the best provider that starts. Raises InvalidBundle where the file does not even load on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Waiting threads that spin take the core from the other engine, or from the server beside it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    there = onnxruntime.get_available_providers()
+    wanted = [one for one in GPU_PROVIDERS if one[0] in there] if device is Device.GPU else []
+    for first in range(len(wanted)):
+        try:  # without onnxruntime's own fallback, which prints to stdout
+            return _start(path, options, [*wanted[first:], (CPU_PROVIDER, {})])
+        except Exception as error:  # onnxruntime raises a dozen classes of its own, none with a common base
+            log.warning("%s does not start on %s: %s", path, wanted[first][0], error)
+    try:
+        return _start(path, options, [(CPU_PROVIDER, {})])
+    except Exception as error:  # see above
+        raise InvalidBundle(f"{path} does not load in onnxruntime {onnxruntime.__version__}: {error}") from error
+
+
+def _start(path: Path, options: Any, providers: list[tuple[str, dict[str, str]]]) -> Any:  # noqa: ANN401
+    return onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+
+
+def _advice() -> str:
+    if GPU_PROVIDERS[0][0] in onnxruntime.get_available_providers():
+        return "It needs a GPU, and the libraries of CUDA, cuDNN and TensorRT on the library path"
+    return "This onnxruntime has no such provider: pip uninstall onnxruntime, then pip install 'bertrec[gpu]'"

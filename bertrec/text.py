@@ -66,6 +66,7 @@ class TextTokenizer:
     def __init__(self, path: Path, max_tokens: int) -> None:
         self._tokenizer = Tokenizer.from_file(str(path))
         self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = True  # somebody who writes "[SEP]" means the letters
         self._tokenizer.enable_truncation(max_tokens)
         self._max_tokens = max_tokens
 

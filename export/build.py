@@ -1,202 +1,192 @@
-"""Build a bundle: from a run folder to engines that were each measured against the reference."""
+"""Build a bundle: from a run folder to engines that were each measured against the reference, and the choice among them."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bertrec.bundle import (
-    CATALOGUE_FILE,
-    ITEM_LEXICAL_FILE,
-    ITEM_TEXT_FILE,
-    MANIFEST_FILE,
-    MAPS_FOLDER,
-    SIGNALS_FOLDER,
-    TOKENIZER_FILE,
-    Bundle,
-    EngineRecord,
-    Manifest,
-    seal,
-)
-from bertrec.errors import BertrecError, InvalidBundle, InvalidInput
-from bertrec.rules import RULES_FILE, RuleBook
-from bertrec.tensors import ENCODER, LEXICAL, MAX_K, RANKER, TEXT_SIGNAL
+from bertrec.bundle import SIGNALS_FOLDER, Bundle, EngineRecord, Manifest, seal
+from bertrec.errors import InvalidInput
+from bertrec.rules import RuleBook
+from bertrec.spelling import FILE as SPELLING_FILE
+from bertrec.tensors import ENCODER, MAX_K, RANKER
 from bertrec.text import TextTokenizer
-from export import gates
-from export.encoder import export_plain, fuse, quantise_dynamic
+from export.choose import Choice, Objective, Target, choose
+from export.compact import SMALL, TINY
+from export.encoders import EncoderWriter
 from export.folder import written_whole
-from export.ranker import export_ranker
-from train.data import TEST
-from train.encoder import Encoder
-from train.evaluate import held_out, run_examples
-from train.examples import Pairs
+from export.gates import Questions, gate_engines, measure, questions_of
+from export.networks import Networks
+from export.origin import made_by, reusable
+from export.parts import compacted, write_parts
+from export.ranker import OPSET
+from export.recipes import FOR_TENSORRT, REFERENCE, Recipe, default_recipes, parse_recipes
+from export.timing import time_engines
+from export.verdict import DEFAULT_BUDGETS, REJECTED, Budgets
+from train.evaluate import run_examples
 from train.progress import say
 from train.run import Run, source_commit
-from train.states import encode_texts
+from train.states import encode_tokens
+
+TINY_BELOW_BYTES = 8_000_000
+"""An edge bundle that must be smaller than this has its signals cut down harder."""
 
 
-class EngineName(str, Enum):
-    """The encoder engines that can be built."""
+@dataclass(frozen=True)
+class BuildSettings:
+    """What to build.
 
-    FP32 = "fp32"  # fused for ONNX Runtime
-    INT8 = "int8"  # the same, quantised
-    PLAIN = "plain"  # fp32 in standard operators only, which TensorRT can compile
+    engines: names as in export/recipes.py, joined by commas; by default those that the target is chosen from. target: keep the
+    engine that is best there, and the reference; without one every engine stays. objective: what the choice makes small.
+    max_bytes: of the whole bundle, the spelling dictionary apart; for the edge. rules: a file of rules and a blocklist.
+    """
+
+    engines: str = ""
+    target: Target | None = None
+    objective: Objective = Objective.LATENCY
+    budgets: Budgets = DEFAULT_BUDGETS
+    allow_batch_variant: bool = False
+    max_bytes: int = 15_000_000
+    rules: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_bytes <= 0:
+            raise InvalidInput(f"max_bytes is {self.max_bytes}; accepted is a positive number of bytes (--max-mb in megabytes)")
+
+    @property
+    def tiny(self) -> bool:
+        """Whether signals and vocabulary have to be cut down, and not only rounded."""
+        return self.target is Target.EDGE and self.max_bytes <= TINY_BELOW_BYTES
 
 
-DEFAULT_ENGINES = (EngineName.FP32, EngineName.INT8)
+DEFAULT_BUILD = BuildSettings()
 
 
-_PRECISIONS = {EngineName.FP32: "fp32", EngineName.INT8: "int8", EngineName.PLAIN: "fp32"}
-REFERENCE = EngineName.FP32
-"""Always built: what every other engine is measured against."""
-
-
-def build_bundle(run: Run, output: Path, engines: Sequence[EngineName] = DEFAULT_ENGINES, *, rules: Path | None = None) -> Bundle:
+def build_bundle(run: Run, output: Path, settings: BuildSettings = DEFAULT_BUILD) -> Bundle:
     """Export a run into the bundle ``output``; returns it opened.
 
-    rules: a file of rules and a blocklist (see :mod:`bertrec.rules`) that the bundle applies to every request.
-    A bundle of the same run with these engines and rules is returned as it is. Built beside ``output`` and renamed when complete,
-    so an interrupted export leaves no bundle that opens. Raises InvalidInput where ``output`` holds something else, and
-    InvalidBundle for rules that cannot be read.
+    A bundle of the same run with the same settings is returned as it is. Built beside ``output`` and renamed when complete, so an
+    interrupted export leaves no bundle that opens. Raises InvalidInput where ``output`` holds something else, for an unknown
+    engine, or where no engine fits ``max_bytes``; InvalidBundle for rules that cannot be read.
     """
-    wanted = list(dict.fromkeys([REFERENCE, *engines]))
-    if rules is not None:
-        RuleBook.load(rules)
-    if (there := _reusable(run, output, wanted, rules)) is not None:
+    networks = Networks(run)
+    if settings.rules is not None:
+        RuleBook.load(settings.rules)
+    wanted = (
+        parse_recipes(settings.engines, networks.structures)
+        if settings.engines
+        else default_recipes(settings.target, networks.structures)
+    )
+    recipes = list(dict.fromkeys([REFERENCE, *wanted]))
+    origin = made_by(run, recipes, settings)
+    if (there := reusable(output, origin)) is not None:
         say(f"{output} is there already, exported from the same run: reused")
         return there
+    questions = questions_of(run_examples(run))
     with written_whole(output) as folder:
-        _write_parts(run, folder, rules)
-        _write_engines(run, folder, wanted)
-        manifest = seal(folder, _manifest(run, wanted))
-        records = _measure(run, Bundle.open(folder), wanted)
+        ranker = write_parts(run, folder, settings.rules)
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
+            encoders = EncoderWriter(run, networks, folder, Path(scratch), small=settings.tiny).write(recipes)
+        manifest = seal(folder, _manifest(run, [*encoders, ranker], origin))
+        reference = None
+        if settings.target is Target.EDGE:  # what all is held against has everything that is cut now
+            reference = measure(Bundle.open(folder), REFERENCE.name, questions.pairs)
+            manifest = compacted(folder, manifest, TINY if settings.tiny else SMALL)
+        torch_vectors = _torch_vectors(run, networks, {record.structure for record in encoders}, questions)
+        bundle = Bundle.open(folder)
+        records = gate_engines(bundle, questions, reference=reference, torch_vectors=torch_vectors, budgets=settings.budgets)
+        records = _timed(bundle, records, questions)
+        if settings.target is not None:
+            choice = _chosen(folder, records, settings, settings.target)
+            records = _shipped(folder, records, choice, recipes)
+            manifest = dataclasses.replace(manifest, choice=asdict(choice))
         seal(folder, dataclasses.replace(manifest, engines=records))
     return Bundle.open(output)
 
 
-def run_fingerprint(run: Run) -> str:
-    """sha256 (64 hex digits) over the weights and item vectors of a run."""
-    digest = hashlib.sha256()
-    files = [run.encoder_folder / "model.safetensors", *sorted((run.folder / "items").glob("*.npy")), run.catalogue_file]
-    for path in files:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _reusable(run: Run, output: Path, engines: Sequence[EngineName], rules: Path | None) -> Bundle | None:
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return None
-    if not (output / MANIFEST_FILE).is_file():
-        raise InvalidInput(f"{output} exists and is no bundle. Choose another --output")
-    try:
-        bundle = Bundle.open(output)
-    except InvalidBundle as error:
-        raise InvalidInput(
-            f"{output} holds a bundle that does not open ({error}). Delete it or choose another --output"
-        ) from None
-    built = {record.name for record in bundle.manifest.engines if record.model == ENCODER.name}
-    same_rules = bundle.rules() == (RuleBook() if rules is None else RuleBook.load(rules))
-    same_run = bundle.manifest.model.get("fingerprint") == run_fingerprint(run)
-    if not (same_run and same_rules and built >= {engine.value for engine in engines}):
-        raise InvalidInput(
-            f"{output} holds a bundle of another run, or with other rules or engines ({', '.join(sorted(built))}). "
-            "A bundle is never changed: delete it or choose another --output"
-        )
-    return bundle
-
-
-def _write_parts(run: Run, folder: Path, rules: Path | None) -> None:
-    """Everything of the bundle but the engines."""
-    shutil.copyfile(run.tokenizer_file, folder / TOKENIZER_FILE)
-    shutil.copyfile(run.catalogue_file, folder / CATALOGUE_FILE)
-    shutil.copytree(run.signals_folder, folder / SIGNALS_FOLDER)
-    shutil.copytree(run.folder / "maps", folder / MAPS_FOLDER)
-    if rules is not None:
-        shutil.copyfile(rules, folder / RULES_FILE)
-    for signal, name in ((LEXICAL, ITEM_LEXICAL_FILE), (TEXT_SIGNAL, ITEM_TEXT_FILE)):
-        np.save(folder / SIGNALS_FOLDER / name, run.array(f"items/{signal}").astype(np.float16), allow_pickle=False)
-
-
-def _write_engines(run: Run, folder: Path, engines: Sequence[EngineName]) -> None:
-    export_ranker({signal: run.array(f"items/{signal}") for signal in run.record["signals"]}, folder / RANKER.name / "fp32.onnx")
-    say("exporting the encoder to ONNX")
-    encoder = Encoder.load(run.encoder_folder, attention="eager")
-    plain = _engine_file(folder, EngineName.PLAIN)
-    fp32 = _engine_file(folder, REFERENCE)
-    export_plain(encoder, plain)
-    fused = fuse(plain, fp32, heads=encoder.heads, hidden=encoder.hidden, layers=encoder.layers)
-    say("fused operators: " + ", ".join(f"{count} {name}" for name, count in fused.items()))
-    if EngineName.PLAIN not in engines:
-        plain.unlink()
-    if EngineName.INT8 in engines:
-        say("quantising to int8")
-        quantise_dynamic(fp32, _engine_file(folder, EngineName.INT8), layers=encoder.layers)
-
-
-def _engine_file(folder: Path, engine: EngineName) -> Path:
-    return folder / ENCODER.name / f"{engine.value}.onnx"
-
-
-def _manifest(run: Run, engines: Sequence[EngineName]) -> Manifest:
-    records = [
-        EngineRecord(ENCODER.name, engine.value, f"encoder/{engine.value}.onnx", _PRECISIONS[engine]) for engine in engines
-    ]
+def _manifest(run: Run, records: Sequence[EngineRecord], origin: Mapping[str, Any]) -> Manifest:
     return Manifest(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         source_commit=source_commit(),
         data={**run.record["data"], "items": run.record["items"], "texts": run.record["texts"]},
         model={
-            "fingerprint": run_fingerprint(run),
+            **origin,
             **{name: run.settings[name] for name in ("backbone", "preset", "seed")},
             "fusion": run.record["fusion"],
         },
         max_tokens=run.settings["max_tokens"],
         max_k=MAX_K,
         signals=run.record["signals"],
-        tensors={model.name: dataclasses.asdict(model) for model in (ENCODER, RANKER)},
-        engines=(*records, EngineRecord(RANKER.name, "fp32", "ranker/fp32.onnx", "fp32", batch_invariant=True)),
+        tensors={model.name: asdict(model) for model in (ENCODER, RANKER)},
+        engines=tuple(records),
+        opset=OPSET,
     )
 
 
-def _measure(run: Run, bundle: Bundle, engines: Sequence[EngineName]) -> tuple[EngineRecord, ...]:
-    """The engines' records with what was measured of each."""
-    queries = _queries(run)
-    tokenizer = TextTokenizer(run.tokenizer_file, bundle.manifest.max_tokens)
-    torch_vectors = encode_texts(Encoder.load(run.encoder_folder), tokenizer, queries.texts, "answering with PyTorch")
-    answers = {engine: gates.measure(bundle, engine.value, queries) for engine in engines}
-    reference = answers[REFERENCE]
-    reference_quality = gates.quality(reference, queries)
-    records = []
-    for engine, measured in answers.items():
-        record = bundle.engine(ENCODER.name, engine.value)
-        distances = gates.parity(measured, reference, torch_vectors)
-        ranking = gates.quality(measured, queries)
-        verdict = gates.Verdict("reference", "") if engine is REFERENCE else gates.judge(ranking, reference_quality, distances)
-        records.append(
-            dataclasses.replace(
-                record,
-                batch_invariant=measured.batch_invariant,
-                parity=distances,
-                quality=ranking,
-                verdict=verdict.verdict,
-                why=verdict.why,
-            )
-        )
-    return (*records, bundle.engine(RANKER.name, "fp32"))
+def _torch_vectors(
+    run: Run, networks: Networks, structures: Collection[str], questions: Questions
+) -> dict[str, NDArray[np.float32]]:
+    """Structure → (texts, hidden) what PyTorch makes of the questions."""
+    tokens = TextTokenizer(run.tokenizer_file, run.settings["max_tokens"]).tokenise(questions.pairs.texts)
+    return {
+        structure: encode_tokens(networks.load(structure), tokens, f"answering with PyTorch: {structure}")
+        for structure in sorted(structures)
+    }
 
 
-def _queries(run: Run) -> Pairs:
-    """Up to TEXTS held-out texts; the training texts where nothing was held out, which tells parity and no more."""
-    examples = run_examples(run)
-    try:
-        queries = held_out(examples, TEST)
-    except BertrecError:
-        queries = examples.train
-    return queries.take(np.arange(min(len(queries), gates.TEXTS)))
+def _timed(bundle: Bundle, records: Sequence[EngineRecord], questions: Questions) -> tuple[EngineRecord, ...]:
+    """The records with what the engines cost here; one that does not run has no parity, and gets no time."""
+    names = [record.name for record in records if record.model == ENCODER.name and record.parity]
+    times = time_engines(bundle, questions.pairs.texts, names, reference=REFERENCE.name)
+    return tuple(
+        dataclasses.replace(record, latency=times[record.name].as_latency())
+        if record.model == ENCODER.name and record.name in times
+        else record
+        for record in records
+    )
+
+
+def _chosen(folder: Path, records: Sequence[EngineRecord], settings: BuildSettings, target: Target) -> Choice:
+    """The engine for the target; at the edge it has the room that the other files leave."""
+    room = settings.max_bytes - _beside(folder, records) if target is Target.EDGE else None
+    return choose(records, target, settings.objective, allow_batch_variant=settings.allow_batch_variant, max_bytes=room)
+
+
+def _beside(folder: Path, records: Sequence[EngineRecord]) -> int:
+    """Bytes of everything but the encoders, the tokenizers that are not shipped, and the spelling dictionary."""
+    encoders = [record for record in records if record.model == ENCODER.name]
+    trimmed = max((record.tokenizer for record in encoders), key=len)
+    apart = {record.file for record in encoders} | {record.tokenizer for record in encoders} - {trimmed}
+    apart.add(f"{SIGNALS_FOLDER}/{SPELLING_FILE}")
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return sum(path.stat().st_size for name, path in files.items() if name not in apart)
+
+
+def _shipped(
+    folder: Path, records: Sequence[EngineRecord], choice: Choice, recipes: Sequence[Recipe]
+) -> tuple[EngineRecord, ...]:
+    """The records after the files that the target has no use for were deleted; theirs stay, without a file.
+
+    Kept are the chosen engine, beside it the reference where there is room for it, and for a GPU what can be compiled there.
+    """
+    compilable = [recipe.name for recipe in recipes if recipe.precision in FOR_TENSORRT]
+    kept = []
+    for record in records:
+        wanted = record.name == choice.engine or (choice.target != Target.EDGE.value and record.name == REFERENCE.name)
+        wanted |= choice.target == Target.GPU.value and record.name in compilable and record.verdict != REJECTED
+        if record.model == ENCODER.name and not wanted:
+            (folder / record.file).unlink()
+            record = dataclasses.replace(record, file="")
+        kept.append(record)
+    encoders = [record for record in kept if record.model == ENCODER.name]
+    for name in {record.tokenizer for record in encoders} - {record.tokenizer for record in encoders if record.file}:
+        (folder / name).unlink()
+    return tuple(kept)

@@ -23,11 +23,13 @@ from bertrec.bundle import (
     MAPS_FOLDER,
     SIGNALS_FOLDER,
     Bundle,
+    EngineRecord,
+    Runtime,
     seal,
 )
 from bertrec.catalogue import Catalogue, CatalogueItem, values
 from bertrec.engine import OnnxEngine
-from bertrec.errors import InvalidData, InvalidInput
+from bertrec.errors import InvalidBundle, InvalidData, InvalidInput
 from bertrec.fusion import Signals
 from bertrec.graph import DECLARED, GraphSignal
 from bertrec.history import BehaviourSignal
@@ -49,10 +51,15 @@ def extend_catalogue(bundle: Bundle, items: Path, output: Path) -> Bundle:
     """A bundle in ``output`` that ranks the items of the file ``items`` (as in a data set's folder) beside those of ``bundle``.
 
     Built beside ``output`` and renamed when complete. Raises InvalidInput where ``output`` exists, InvalidData where an item
-    is in the catalogue already or says nothing of itself.
+    is in the catalogue already or says nothing of itself, InvalidBundle for a compact bundle.
     """
     if output.exists():
         raise InvalidInput(f"{output} exists. A bundle is never changed: delete it or choose another --output")
+    if not (bundle.folder / MAPS_FOLDER).is_dir():
+        raise InvalidBundle(
+            f"{bundle.folder} is compact: it has no {MAPS_FOLDER}/, which give new items their vectors. Add them to a bundle of "
+            "the same run that was built without --target edge"
+        )
     new = _new_items(bundle.catalogue(), items)
     with written_whole(output) as folder:
         shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
@@ -60,6 +67,7 @@ def extend_catalogue(bundle: Bundle, items: Path, output: Path) -> Bundle:
         _write(bundle, new, folder)
         manifest = dataclasses.replace(
             bundle.manifest,
+            engines=_without_compiled(bundle, folder),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             data={
                 **bundle.manifest.data,
@@ -70,6 +78,18 @@ def extend_catalogue(bundle: Bundle, items: Path, output: Path) -> Bundle:
         )
         seal(folder, manifest)
     return Bundle.open(output)
+
+
+def _without_compiled(bundle: Bundle, folder: Path) -> tuple[EngineRecord, ...]:
+    """The records but those of TensorRT's engines, whose ranker knows the old items only; their files are deleted."""
+    kept = []
+    for record in bundle.manifest.engines:
+        if record.runtime == Runtime.ORT.value:
+            kept.append(record)
+        else:
+            say(f"{record.file} is left out: it was compiled for the old items. Compile again: python -m export tensorrt")
+            (folder / record.file).unlink(missing_ok=True)
+    return tuple(kept)
 
 
 def _new_items(catalogue: Catalogue, path: Path) -> list[Item]:

@@ -1,26 +1,28 @@
-"""The encoder as ONNX: exported from torch, fused for ONNX Runtime, quantised to int8."""
+"""The encoder as ONNX: exported from torch, and fused for ONNX Runtime."""
 
 from __future__ import annotations
 
 import logging
+import os
+import tempfile
 import warnings
-from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
 import torch
-from onnxruntime.quantization import QuantType, quantize_dynamic
-from onnxruntime.transformers import optimizer
+from optimum.onnxruntime import OptimizationConfig, ORTOptimizer
+from transformers import BertConfig
 
+from bertrec.errors import InvalidBundle
 from bertrec.tensors import ENCODER
+from export.graphs import count_operators
 from export.ranker import IR_VERSION, OPSET
-from train.encoder import Encoder
-
-log = logging.getLogger(__name__)
 
 
-def export_plain(encoder: Encoder, path: Path) -> None:
-    """Write the encoder, loaded with eager attention, with standard ONNX operators only; batch and tokens are dynamic."""
+def export_plain(encoder: torch.nn.Module, path: Path) -> None:
+    """Write an encoder, loaded with eager attention, or a student, in standard operators; batch and tokens are dynamic."""
     encoder.eval()  # the exporter puts a module back in the mode that it found
     input_ids = torch.ones((2, 16), dtype=torch.int64)
     mask = torch.ones((2, 16), dtype=torch.int64)
@@ -49,33 +51,50 @@ def export_plain(encoder: Encoder, path: Path) -> None:
 def fuse(plain: Path, fused: Path, *, heads: int, hidden: int, layers: int) -> dict[str, int]:
     """Replace attention, layer norm and GELU by ONNX Runtime's fused operators; returns how many of each.
 
-    Logs a warning, and names the numbers, when a BERT of so many layers should have more: a lost fusion costs speed silently.
+    The embeddings are not fused: that gains no time, and their tables could not be kept in int8 (export/precision.py).
+    heads: of the BERT before any were pruned; the graph says how many a layer has. Raises InvalidBundle, and leaves no file,
+    where a fusion is missing for a BERT of so many layers: lost fusions cost speed silently.
     """
-    model = optimizer.optimize_model(str(plain), model_type="bert", num_heads=heads, hidden_size=hidden, opt_level=0)
-    model.save_model_to_file(str(fused))
-    found = Counter(node.op_type for node in model.model.graph.node)
+    config = BertConfig(num_attention_heads=heads, hidden_size=hidden, num_hidden_layers=layers)
+    fused.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=fused.parent) as folder, _only_errors("fusion_attention", "optimum"):
+        # Level 0: the fusions alone. What a session optimises for the machine it runs on does not belong into the file.
+        ORTOptimizer([plain], config=config).optimize(OptimizationConfig(optimization_level=0), folder, file_suffix="")
+        written = Path(folder) / plain.name
+        found = _checked(count_operators(written), layers=layers)
+        os.replace(written, fused)
+    return found
+
+
+def _checked(operators: dict[str, int], *, layers: int) -> dict[str, int]:
+    """The number of each fused operator. Raises InvalidBundle where there are not as many as the layers need."""
     wanted = {"Attention": layers, "SkipLayerNormalization": 2 * layers, "BiasGelu": layers}
-    if lost := {name: f"{found[name]} of {number}" for name, number in wanted.items() if found[name] < number}:
-        log.warning("fusions are missing in %s: %s", fused.name, lost)
-    return {name: found[name] for name in wanted}
+    found = {name: operators.get(name, 0) for name in wanted}
+    if lost := [f"{name} {found[name]} of {number}" for name, number in wanted.items() if found[name] != number]:
+        raise InvalidBundle(
+            f"the encoder has {layers} layers and was not fused whole: {', '.join(lost)}. ONNX Runtime knows the graphs of the "
+            "versions in constraints.txt; install these, or take the engine plain, which needs no fusion"
+        )
+    return found
+
+
+@contextmanager
+def _only_errors(*loggers: str) -> Iterator[None]:
+    """Without the optimiser's warnings, such as that a layer with pruned heads is narrower than the others: the counts tell."""
+    before = {name: logging.getLogger(name).level for name in loggers}
+    try:
+        for name in loggers:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def quantise_dynamic(fused: Path, quantised: Path, *, layers: int) -> None:
-    """int8 weights per channel, activations quantised at run time over the whole batch.
+    """To go when build.py and tests/tiny.py call export/quantise.py themselves."""
+    from export.precision import shrink_embeddings
+    from export.quantise import quantise_dynamic as quantise
 
-    ``reduce_range`` (7-bit weights) keeps the 16-bit sums of AVX2's u8×s8 products from saturating on CPUs without VNNI. The
-    second feed-forward product of the lower half of the layers stays in float32: what GELU gives it has outliers that cost all
-    other values their precision (on MiniLM the mean cosine to float32 rose from .987 to .992, see docs/decisions/int8.md).
-    """
-    model = onnx.load(str(fused))
-    lower = {f"layer.{layer}/output/dense" for layer in range(layers // 2)}
-    kept = [node.name for node in model.graph.node if node.op_type == "MatMul" and any(part in node.name for part in lower)]
-    quantize_dynamic(
-        model,
-        str(quantised),
-        per_channel=True,
-        reduce_range=True,
-        weight_type=QuantType.QInt8,
-        nodes_to_exclude=kept,
-        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
-    )
+    quantise(fused, quantised, exclude=[f"{layer}.output" for layer in range(layers // 2)])
+    shrink_embeddings(quantised, quantised)

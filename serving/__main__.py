@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for command in (assembling, up):
         command.add_argument("--bundle", required=True, type=Path, metavar="BUNDLE")
-        command.add_argument("--engine", default="fp32", metavar="NAME", help="the bundle's encoder engine (default: fp32)")
+        command.add_argument("--engine", metavar="NAME", help="the bundle's encoder engine (default: the export's choice)")
     return parser
 
 

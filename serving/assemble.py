@@ -3,8 +3,8 @@
 <output>/
   repository.json                        what was assembled from what, and how to serve it
   models/recommend/configs/*.pbtxt       models/recommend/<version>/{model.py, bertrec/, bundle/, engine.txt}
-  models/encoder/configs/*.pbtxt         models/encoder/<version>/model.onnx
-  models/ranker/configs/*.pbtxt          models/ranker/<version>/model.onnx
+  models/encoder/configs/*.pbtxt         models/encoder/<version>/model.onnx, or model.plan for the target gpu
+  models/ranker/configs/*.pbtxt          models/ranker/<version>/model.onnx, or model.plan
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -22,26 +23,29 @@ from enum import Enum
 from pathlib import Path
 
 import bertrec
-from bertrec.bundle import MANIFEST_FILE, Bundle
-from bertrec.errors import InvalidInput
+from bertrec.bundle import MANIFEST_FILE, Bundle, EngineRecord, Runtime
+from bertrec.errors import InvalidBundle, InvalidInput
 from bertrec.tensors import ENCODER, MODELS, RANKER, RECOMMEND
+from export.tensorrt.stamps import check_stamp, container_tag, rebuild_command
 
 log = logging.getLogger(__name__)
 
 TEMPLATES = Path(__file__).parent.parent / "triton_models"
 REPOSITORY_FILE = "repository.json"
 MODELS_FOLDER = "models"
-CONTAINER = "nvcr.io/nvidia/tritonserver:24.10-py3"
+CONTAINER = "nvcr.io/nvidia/tritonserver:{tag}-py3"
+DEFAULT_TAG = "24.10"
 FUSED_DOMAIN = b"com.microsoft"
-RANKER_ENGINE = "fp32"
-"""The ranker is exported in one precision: it is small, and ties between items are broken by the last digit."""
+COMPILED_RANKER = "fp32"
+"""The ranker is compiled in one precision: it is small, and ties between items are broken by the last digit."""
 
 
 class Target(str, Enum):
     """Where the repository is to be served; the name of the config files that it uses."""
 
     CPU = "cpu"
-    GPU = "gpu"
+    GPU = "gpu"  # engines compiled beforehand, by the tensorrt backend
+    GPU_ORT = "gpu-ort"  # ONNX files, compiled by TensorRT inside the onnxruntime backend when it starts
 
 
 @dataclass(frozen=True)
@@ -56,24 +60,25 @@ class Repository:
     commands: dict[str, str]
 
 
-def assemble(bundle_folder: Path, output: Path, *, target: Target, engine: str = "fp32", version: int = 1) -> Path:
+def assemble(bundle_folder: Path, output: Path, *, target: Target, engine: str | None = None, version: int = 1) -> Path:
     """Write the Triton repository for the bundle in ``bundle_folder`` to ``output``, and return ``output``.
 
-    The bundle is verified wholly first. The folder appears complete or not at all; one that holds the same already is left as
-    it is, one that holds an older assembly is replaced, and any other that is not empty is refused.
-    Raises InvalidBundle for a bundle that is not whole; InvalidInput for an unknown engine or target, or an unfit ``output``.
+    engine: the encoder's, by default the bundle's choice. The bundle is verified wholly first. The folder appears complete or
+    not at all; one that holds the same already is left as it is, one that holds an older assembly is replaced, and any other
+    that is not empty is refused.
+    Raises InvalidBundle for a bundle that is not whole, and for a compiled engine whose stamp does not fit; InvalidInput for an
+    unknown engine or target, for an engine that the target cannot load, or an unfit ``output``.
     """
     target = _target(target)
     if version < 1:
         raise InvalidInput(f"version is {version}; accepted is a whole number of at least 1")
     bundle = Bundle.open(bundle_folder)
-    engines = {
-        ENCODER.name: bundle.engine_path(ENCODER.name, engine),
-        RANKER.name: bundle.engine_path(RANKER.name, RANKER_ENGINE),
-    }
-    wanted = Repository(bundle.manifest.fingerprint, _source(), target.value, engine, version, _commands(target))
-    if target is Target.GPU:
-        _warn_of_fused_operators(engines[ENCODER.name])
+    engine = bundle.default_engine if engine is None else engine
+    engines = _engines(bundle, engine, target)
+    commands = _commands(target, engines[0])
+    wanted = Repository(bundle.manifest.fingerprint, _source(), target.value, engine, version, commands)
+    if target is Target.GPU_ORT:
+        _warn_of_fused_operators(bundle.folder / engines[0].file)
     output = Path(output)
     if _holds(output) == wanted:
         log.info("%s holds this repository already; it is used as it is", output)
@@ -81,8 +86,11 @@ def assemble(bundle_folder: Path, output: Path, *, target: Target, engine: str =
     with _replacing(output) as folder:
         for model in MODELS:
             shutil.copytree(TEMPLATES / model.name / "configs", folder / MODELS_FOLDER / model.name / "configs")
-        for name, path in engines.items():
-            _copy(path, folder / MODELS_FOLDER / name / str(version) / "model.onnx")
+        for record in engines:
+            place = folder / MODELS_FOLDER / record.model
+            _copy(bundle.folder / record.file, place / str(version) / f"model{Path(record.file).suffix}")
+            if target is Target.GPU:
+                _name_profiles(place / "configs" / f"{target.value}.pbtxt", len(record.stamp["profiles"]))
         _write_recommend(folder / MODELS_FOLDER / RECOMMEND.name / str(version), bundle, engine)
         (folder / REPOSITORY_FILE).write_text(json.dumps(asdict(wanted), indent=2) + "\n", encoding="utf-8")
     log.info("assembled %s: bundle %s, engine %s, target %s", output, bundle.fingerprint, engine, target.value)
@@ -107,6 +115,64 @@ def _target(given: str) -> Target:
         raise InvalidInput(f"target is {given!r}; accepted are {', '.join(one.value for one in Target)}") from None
 
 
+def _engines(bundle: Bundle, engine: str, target: Target) -> tuple[EngineRecord, EngineRecord]:
+    """The records of the encoder and the ranker. Raises as :func:`assemble` says."""
+    encoder = bundle.engine(ENCODER.name, engine)
+    if encoder.runtime == Runtime.TENSORRT_RTX.value:
+        raise InvalidInput(
+            f"{encoder.file} is compiled for TensorRT for RTX, which Triton cannot load. For the target gpu, compile on the GPU: "
+            f"{rebuild_command(encoder, Runtime.TENSORRT, bundle.folder)} (docs/gpu.md)"
+        )
+    if target is Target.GPU:
+        if encoder.runtime != Runtime.TENSORRT.value:
+            raise InvalidInput(
+                f"{encoder.file} is an ONNX file, and the target gpu serves compiled engines. {_to_compile(bundle, encoder)}"
+            )
+        ranker = bundle.engine(RANKER.name, f"{COMPILED_RANKER}{Path(encoder.file).suffix}")
+        _check_stamps(bundle, encoder, ranker)
+        return encoder, ranker
+    if encoder.runtime != Runtime.ORT.value:
+        raise InvalidInput(
+            f"{encoder.file} is compiled by TensorRT; the target {target.value} serves ONNX files. Use --target gpu"
+        )
+    return encoder, bundle.engine(RANKER.name, bundle.ranker_engine)
+
+
+def _to_compile(bundle: Bundle, encoder: EngineRecord) -> str:
+    """How to get a compiled engine from an ONNX one."""
+    if FUSED_DOMAIN in (bundle.folder / encoder.file).read_bytes():
+        first = "Export one of standard operators (python -m export build … --engines fp32,plain), which can be compiled"
+        return f"{first} (docs/gpu.md), or served as it is: --target gpu-ort --engine plain"
+    command = rebuild_command(encoder, Runtime.TENSORRT, bundle.folder)
+    return f"Compile it on the GPU: {command} (docs/gpu.md); or assemble with --target gpu-ort"
+
+
+def _check_stamps(bundle: Bundle, encoder: EngineRecord, ranker: EngineRecord) -> None:
+    """Both are compiled from what lies in the bundle, by one TensorRT, for one kind of GPU, and for this container."""
+    for record in (encoder, ranker):
+        source = bundle.manifest.files.get(str(record.stamp.get("source")))
+        check_stamp(
+            record,
+            runtime=Runtime.TENSORRT,
+            container=container_tag(),
+            source_sha256=source.sha256 if source else "",
+            bundle=bundle.folder,
+        )
+    for what in ("version", "container", "compute_capabilities"):
+        if encoder.stamp[what] != ranker.stamp[what]:
+            raise InvalidBundle(
+                f"{encoder.file} and {ranker.file} were compiled for different things: {what} {encoder.stamp[what]} and "
+                f"{ranker.stamp[what]}. Compile both at once: {rebuild_command(encoder, Runtime.TENSORRT, bundle.folder)}"
+            )
+
+
+def _name_profiles(config: Path, count: int) -> None:
+    """Let Triton use every optimisation profile of the engine; it would use the first alone."""
+    text = config.read_text(encoding="utf-8")
+    names = ", ".join(f'"{index}"' for index in range(count))
+    config.write_text(re.sub(r"profile: \[[^\]]*\]", f"profile: [ {names} ]", text), encoding="utf-8")
+
+
 def _warn_of_fused_operators(engine: Path) -> None:
     if FUSED_DOMAIN in engine.read_bytes():
         log.warning(
@@ -117,13 +183,16 @@ def _warn_of_fused_operators(engine: Path) -> None:
         )
 
 
-def _commands(target: Target) -> dict[str, str]:
+def _commands(target: Target, encoder: EngineRecord) -> dict[str, str]:
     """How to serve the repository, from the folder that it lies in."""
     options = f"--model-config-name={target.value}"
-    gpus = " --gpus all" if target is Target.GPU else ""
+    if encoder.stamp.get("options", {}).get("version_compatible"):
+        options += " --backend-config=tensorrt,version-compatible=true"
+    gpus = "" if target is Target.CPU else " --gpus all"
+    container = CONTAINER.format(tag=encoder.stamp.get("container") or DEFAULT_TAG)
     return {
         "tritonserver": f"tritonserver --model-repository={MODELS_FOLDER} {options}",
-        "docker": f"docker run --rm{gpus} --shm-size=256m -p 8000-8002:8000-8002 -v $PWD/{MODELS_FOLDER}:/models {CONTAINER} "
+        "docker": f"docker run --rm{gpus} --shm-size=256m -p 8000-8002:8000-8002 -v $PWD/{MODELS_FOLDER}:/models {container} "
         f"sh -c 'pip install symspellpy tokenizers && tritonserver --model-repository=/models {options}'",
     }
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from bertrec.text import TextTokenizer, Tokens
 from train.encoder import Encoder
@@ -97,15 +97,19 @@ def encode_states(encoder: Encoder, states: FrozenStates, rows: NDArray[np.int64
     return vectors
 
 
-def encode_texts(encoder: Encoder, tokenizer: TextTokenizer, texts: Sequence[str], label: str) -> NDArray[np.float32]:
+def encode_texts(network: nn.Module, tokenizer: TextTokenizer, texts: Sequence[str], label: str) -> NDArray[np.float32]:
     """(texts, hidden) float32: the interest vectors of cleaned texts."""
-    tokens = tokenizer.tokenise(texts)
+    return encode_tokens(network, tokenizer.tokenise(texts), label)
+
+
+def encode_tokens(network: nn.Module, tokens: Sequence[Tokens], label: str) -> NDArray[np.float32]:
+    """(texts, hidden) float32: what a network makes of token ids, be it an encoder or a student."""
     lengths = np.asarray([len(text.ids) for text in tokens], np.int64)
-    vectors = np.zeros((len(texts), encoder.hidden), np.float32)
-    encoder.eval()
-    with progress(label, len(texts)) as advance, torch.inference_mode():
+    vectors = np.zeros((len(tokens), int(network.hidden)), np.float32)  # type: ignore[arg-type]  # of every network here
+    network.eval()
+    with progress(label, len(tokens)) as advance, torch.inference_mode():
         for rows in length_sorted_batches(lengths, BATCH):
-            vectors[rows] = encoder(*padded([tokens[row].ids for row in rows])).numpy()
+            vectors[rows] = network(*padded([tokens[row].ids for row in rows])).numpy()
             advance(len(rows))
     return vectors
 

@@ -7,7 +7,7 @@ Smaller Versions of Multilingual BERT, 2020, https://arxiv.org/abs/2010.05609.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,17 @@ def _renumber(state: dict[str, Any], kept: list[int]) -> None:
     model = state["model"]
     model["vocab"] = [model["vocab"][old] for old in kept if old < len(model["vocab"])]
     model["unk_id"] = new[model["unk_id"]]
+    renumber_special(state, new)
+
+
+def renumber_special(state: dict[str, Any], new: Mapping[int, int]) -> None:
+    """Give the special tokens of a parsed tokenizer.json their new ids: where they are named, around a text, and as padding."""
     for token in state["added_tokens"]:
         token["id"] = new[token["id"]]
-    for token in state["post_processor"]["special_tokens"].values():
+    around = state["post_processor"]
+    for token in around.get("special_tokens", {}).values():  # TemplateProcessing
         token["ids"] = [new[old] for old in token["ids"]]
+    for name in {"sep", "cls"} & around.keys():  # BertProcessing
+        around[name][1] = new[around[name][1]]
+    if state.get("padding"):
+        state["padding"]["pad_id"] = new[state["padding"]["pad_id"]]

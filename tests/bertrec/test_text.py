@@ -68,3 +68,10 @@ def test_texts_join_by_length_bucket_and_none_is_lost(tokenizer: TextTokenizer) 
 def test_a_bucket_holds_no_more_rows_than_a_batch_may(tokenizer: TextTokenizer) -> None:
     tokens = tokenizer.tokenise(["green"] * 10)
     assert [len(batch.rows) for batch in batches(tokens, tokenizer, max_rows=4)] == [4, 4, 2]
+
+
+def test_special_tokens_in_somebodys_words_are_letters(tiny_backbone: Path) -> None:
+    tokenizer = TextTokenizer(tiny_backbone / "tokenizer.json", 64)
+    (said,) = tokenizer.tokenise(["coat [SEP] [PAD] [CLS] jacket"])
+    assert sorted(said.ids).count(3) == 1  # the one at the end
+    assert {0, 2}.intersection(said.ids[1:]) == set()

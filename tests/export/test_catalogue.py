@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bertrec.bundle import Bundle
-from bertrec.errors import InvalidData, InvalidInput
+from bertrec.bundle import MAPS_FOLDER, Bundle, seal
+from bertrec.errors import InvalidBundle, InvalidData, InvalidInput
 from client import Recommender
 from export.__main__ import main
-from export.build import EngineName, build_bundle
+from export.build import BuildSettings, build_bundle
 from export.catalogue import extend_catalogue
 from export.ranker import read_items
 from tests.tiny import WORDS
@@ -38,7 +39,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> Bun
     (folder / "items.jsonl").write_text("".join(json.dumps(one) + "\n" for one in items))
     (folder / "interactions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = dataclasses.replace(PRESETS[Preset.QUICK], backbone=str(tiny_backbone), max_minutes=None)
-    return build_bundle(fit(str(folder), settings, folder / "run"), folder / "bundle", [EngineName.FP32])
+    return build_bundle(fit(str(folder), settings, folder / "run"), folder / "bundle", BuildSettings(engines="fp32"))
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +111,12 @@ def test_the_command_line_extends(bundle: Bundle, new_items: Path, tmp_path: Pat
     assert main(arguments) == 0
     assert Bundle.open(tmp_path / "out").manifest.data["items_added"] == len(NEW)
     assert main(arguments) == 2
+
+
+def test_a_compact_bundle_is_not_extended(bundle: Bundle, new_items: Path, tmp_path: Path) -> None:
+    compact = shutil.copytree(bundle.folder, tmp_path / "compact")
+    shutil.rmtree(compact / MAPS_FOLDER)
+    seal(compact, bundle.manifest)
+    with pytest.raises(InvalidBundle, match=r"is compact: it has no maps/.*without --target edge"):
+        extend_catalogue(Bundle.open(compact), new_items, tmp_path / "more")
+    assert not (tmp_path / "more").exists()

@@ -35,7 +35,8 @@ def test_repository_holds_all_that_triton_needs(tiny_bundle: Path, triton_reposi
     assert found["models/recommend/1/model.py"] == (assembling.TEMPLATES / "recommend/1/model.py").read_bytes()
     assert "models/recommend/1/bertrec/pipeline.py" in found
     for model in ("recommend", "encoder", "ranker"):
-        assert {path.name for path in (models / model / "configs").iterdir()} == {"cpu.pbtxt", "gpu.pbtxt"}
+        names = {path.name for path in (models / model / "configs").iterdir()}
+        assert names == {"cpu.pbtxt", "gpu.pbtxt", "gpu-ort.pbtxt"}
 
 
 def test_recommend_brings_the_bundle_without_its_engines(tiny_bundle: Path, triton_repository: Path) -> None:
@@ -51,12 +52,12 @@ def test_repository_file_says_what_it_is_and_how_to_serve_it(tiny_bundle: Path, 
     assert "--model-config-name=cpu" in repository.commands["tritonserver"]
 
 
-def test_gpu_target_is_served_by_its_own_configs_and_warns_of_what_tensorrt_cannot_compile(
+def test_gpu_ort_is_served_by_its_own_configs_and_warns_of_what_tensorrt_cannot_compile(
     tiny_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    commands = describe(assemble(tiny_bundle, tmp_path / "gpu", target=Target.GPU)).commands
+    commands = describe(assemble(tiny_bundle, tmp_path / "gpu", target=Target.GPU_ORT)).commands
     assert "encoder/fp32.onnx has fused operators of ONNX Runtime's own (com.microsoft)" in caplog.text
-    assert "--model-config-name=gpu" in commands["docker"]
+    assert "--model-config-name=gpu-ort" in commands["docker"]
     assert "--gpus all" in commands["docker"]
 
 
@@ -75,7 +76,7 @@ def test_the_same_repository_is_reused_and_said_so(tiny_bundle: Path, tmp_path: 
     assert "used as it is" in caplog.text
 
 
-@pytest.mark.parametrize("change", [{"target": Target.GPU}, {"engine": "int8"}, {"version": 2}])
+@pytest.mark.parametrize("change", [{"target": Target.GPU_ORT}, {"engine": "int8"}, {"version": 2}])
 def test_another_repository_takes_the_place_of_the_old(tiny_bundle: Path, tmp_path: Path, change: dict[str, object]) -> None:
     output = assemble(tiny_bundle, tmp_path / "out", target=Target.CPU)
     wanted = {"target": Target.CPU, **change}
@@ -135,7 +136,7 @@ def test_a_missing_file_is_named(altered_bundle: Path, tmp_path: Path) -> None:
 def test_unknown_engine_target_and_version_are_refused_with_what_there_is(tiny_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no encoder engine 'fp8'; it has fp32, int8"):
         assemble(tiny_bundle, tmp_path / "out", target=Target.CPU, engine="fp8")
-    with pytest.raises(InvalidInput, match="target is 'tpu'; accepted are cpu, gpu"):
+    with pytest.raises(InvalidInput, match="target is 'tpu'; accepted are cpu, gpu, gpu-ort"):
         assemble(tiny_bundle, tmp_path / "out", target="tpu")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="version is 0; accepted is a whole number of at least 1"):
         assemble(tiny_bundle, tmp_path / "out", target=Target.CPU, version=0)

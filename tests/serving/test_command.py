@@ -100,14 +100,28 @@ def test_up_fails_when_the_server_dies(tiny_bundle: Path, tmp_path: Path) -> Non
 def test_assemble_tells_how_to_serve_and_that_it_reuses(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    arguments = ["assemble", "--bundle", str(tiny_bundle), "--target", "gpu", "--output", str(tmp_path / "out"), "--version", "3"]
+    arguments = [
+        "assemble",
+        "--bundle",
+        str(tiny_bundle),
+        "--target",
+        "gpu-ort",
+        "--output",
+        str(tmp_path / "out"),
+        "--version",
+        "3",
+    ]
     assert main(arguments) == 0
     assert main(arguments) == 0
     assert "used as it is" in caplog.text
     printed = capsys.readouterr().out
-    assert "tritonserver --model-repository=models --model-config-name=gpu" in printed
+    assert "tritonserver --model-repository=models --model-config-name=gpu-ort" in printed
     repository = describe(tmp_path / "out")
-    assert (repository.bundle, repository.target, repository.version) == (Bundle.open(tiny_bundle).manifest.fingerprint, "gpu", 3)
+    assert (repository.bundle, repository.target, repository.version) == (
+        Bundle.open(tiny_bundle).manifest.fingerprint,
+        "gpu-ort",
+        3,
+    )
 
 
 @pytest.mark.parametrize(

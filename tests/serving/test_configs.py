@@ -9,7 +9,9 @@ import pytest
 from google.protobuf import text_format  # type: ignore[import-untyped]  # its stubs are a package of their own
 from tritonclient.grpc import model_config_pb2
 
+from bertrec.onefile import ONEFILE
 from bertrec.tensors import ENCODER, MAX_BATCH_SIZE, MODELS, RANKER, RECOMMEND, ModelSpec, TensorSpec
+from export.tensorrt.settings import encoder_profiles, ranker_profiles
 from serving.assemble import TEMPLATES, Target
 
 CONFIGS = [(spec, target) for spec in MODELS for target in Target]
@@ -73,24 +75,40 @@ def test_there_is_a_config_for_each_target_and_no_other(spec: ModelSpec) -> None
 def test_engines_run_where_the_target_says_and_recommend_on_the_cpu(target: Target) -> None:
     group = model_config_pb2.ModelInstanceGroup
     assert [one.kind for one in config_of(RECOMMEND, target).instance_group] == [group.KIND_CPU]
-    wanted = group.KIND_GPU if target is Target.GPU else group.KIND_CPU
+    wanted = group.KIND_CPU if target is Target.CPU else group.KIND_GPU
+    backend, file = ("tensorrt", "model.plan") if target is Target.GPU else ("onnxruntime", "model.onnx")
     for spec in (ENCODER, RANKER):
         config = config_of(spec, target)
-        assert config.backend == "onnxruntime"
+        assert (config.backend, config.default_model_filename) == (backend, file)
         assert [one.kind for one in config.instance_group] == [wanted]
 
 
-def test_the_two_configs_of_recommend_differ_in_comments_only() -> None:
-    assert config_of(RECOMMEND, Target.CPU) == config_of(RECOMMEND, Target.GPU)
+def test_the_configs_of_recommend_differ_in_comments_only() -> None:
+    assert config_of(RECOMMEND, Target.CPU) == config_of(RECOMMEND, Target.GPU) == config_of(RECOMMEND, Target.GPU_ORT)
 
 
-def test_the_gpu_encoder_is_compiled_by_tensorrt_in_half_precision_and_never_from_a_stale_cache() -> None:
-    (accelerator,) = config_of(ENCODER, Target.GPU).optimization.execution_accelerators.gpu_execution_accelerator
+def test_plans_are_served_with_a_profile_for_each_length() -> None:
+    """As many as a plan for 64 tokens has, FitSettings' default; the assembling writes as many as the plan at hand has."""
+    for spec, profiles in ((ENCODER, encoder_profiles(64)), (RANKER, ranker_profiles(100, 1_000))):
+        (group,) = config_of(spec, Target.GPU).instance_group
+        assert list(group.profile) == [str(index) for index in range(len(profiles))]
+        assert all(shapes[2][0] == MAX_BATCH_SIZE for one in profiles for shapes in one.shapes.values())
+
+
+def test_warm_up_fits_the_profiles_of_a_plan() -> None:
+    largest = encoder_profiles(64)[-1].shapes["input_ids"][2]
+    for sample in config_of(ENCODER, Target.GPU).model_warmup:
+        assert (sample.batch_size, sample.inputs["input_ids"].dims[0]) <= largest
+
+
+def test_the_encoder_of_gpu_ort_is_compiled_by_tensorrt_in_half_precision_and_never_from_a_stale_cache() -> None:
+    (accelerator,) = config_of(ENCODER, Target.GPU_ORT).optimization.execution_accelerators.gpu_execution_accelerator
     assert accelerator.name == "tensorrt"
     assert set(accelerator.parameters) == TENSORRT_PARAMETERS
     assert accelerator.parameters["precision_mode"] == "FP16"
     assert accelerator.parameters["trt_engine_cache_enable"] == "0"
     assert accelerator.parameters["trt_profile_max_shapes"].startswith(f"input_ids:{MAX_BATCH_SIZE}x")
+    assert not config_of(ENCODER, Target.GPU).HasField("optimization")
 
 
 @pytest.mark.parametrize("target", Target)
@@ -103,4 +121,4 @@ def test_warm_up_gives_every_input_of_the_encoder(target: Target) -> None:
 
 
 def test_every_model_folder_is_known() -> None:
-    assert {path.name for path in Path(TEMPLATES).iterdir() if path.is_dir()} == {spec.name for spec in MODELS}
+    assert {path.name for path in Path(TEMPLATES).iterdir() if path.is_dir()} == {spec.name for spec in (*MODELS, ONEFILE)}

@@ -218,8 +218,8 @@ def test_a_server_that_is_not_ready_in_time_is_stopped(triton_repository: Path) 
 def test_what_is_no_repository_for_this_machine_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="is not an assembled repository; one is written by: python -m serving assemble"):
         TritonServer(tmp_path).start()
-    for_gpu = assemble(tiny_bundle, tmp_path / "gpu", target=Target.GPU)
-    with pytest.raises(ServerFailed, match="is for the target gpu, which needs NVIDIA's container"):
+    for_gpu = assemble(tiny_bundle, tmp_path / "gpu", target=Target.GPU_ORT)
+    with pytest.raises(ServerFailed, match="is for the target gpu-ort, which needs NVIDIA's container"):
         TritonServer(for_gpu).start()
 
 

@@ -78,17 +78,6 @@ def test_two_pairs_in_one_slot_leave_the_more_frequent() -> None:
     assert frequent_pairs([[1, 2, 1, 2], [1, 2, 3]], 5) == [(1, 2)]  # once is not often
 
 
-def test_a_static_student_with_fewer_tokens_gives_the_same_vectors_to_those_it_keeps() -> None:
-    vectors = np.random.default_rng(1).normal(size=(10, 4)).astype(np.float32)
-    encoder = StaticEncoder.begin(vectors, [(5, 6), (6, 7), (8, 9)])
-    with torch.no_grad():
-        encoder.pairs[1:].normal_()
-    kept = [0, 2, 3, 5, 6, 7]
-    renumbered = torch.tensor([[kept.index(token) for token in row] for row in IDS.tolist()])
-    torch.testing.assert_close(encoder.with_tokens(kept)(renumbered, MASK), encoder(IDS, MASK))
-    assert len(encoder.with_tokens(kept).pairs) == 3
-
-
 def test_narrowing_loses_nothing_at_full_width_and_little_at_the_rank_of_the_tables() -> None:
     random = np.random.default_rng(2)
     vectors = (random.normal(size=(10, 2)) @ random.normal(size=(2, 6))).astype(np.float32)

@@ -39,18 +39,20 @@ class StudentSettings:
     name: ``layers-N`` keeps N layers of the run's BERT, ``pruned-P`` drops P percent of the heads and of the feed-forward units
     of every layer, ``static`` has no attention at all. crops: parts of each training text that are learned from beside it.
     embedding_weight, label_weight: of 1 − cosine to the teacher's vector, and of the right item's cross-entropy, beside the
-    divergence from the teacher's distribution over the items.
+    divergence from the teacher's distribution over the items. bigrams: pairs of tokens that a static student has vectors of.
+    token_dropout: the share of a text's tokens that the student does not see, others in every pass.
     """
 
     name: str
     seed: int = 0
-    epochs: int = 5
+    epochs: int = 3
     batch_size: int = 32
     learning_rate: float = 3e-4
     crops: int = 1
     embedding_weight: float = 10.0
     label_weight: float = 0.3
     bigrams: int = 16_000
+    token_dropout: float = 0.0
     max_minutes: float | None = None
 
     def __post_init__(self) -> None:
@@ -61,6 +63,8 @@ class StudentSettings:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} is {getattr(self, name)}; accepted is 1 or more")
+        if not 0 <= self.token_dropout < 1:
+            raise InvalidInput(f"token_dropout is {self.token_dropout}; accepted is 0 to below 1")
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise InvalidInput(f"max_minutes is {self.max_minutes}; accepted is a number above 0")
 
@@ -74,7 +78,7 @@ DEFAULTS = {
     "layers": StudentSettings("layers-2"),
     "pruned": StudentSettings("pruned-50"),
     # Its tables are wide and shallow: larger batches and steps, and a pass takes seconds.
-    STATIC: StudentSettings(STATIC, epochs=12, batch_size=256, learning_rate=3e-3),
+    STATIC: StudentSettings(STATIC, epochs=6, batch_size=256, learning_rate=3e-3),
 }
 """Settings by the kind that a student's name begins with."""
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bertrec.errors import InvalidRun
-from bertrec.text import TextTokenizer
+from bertrec.text import TextTokenizer, Tokens
 from train.checkpoint import FILE as CHECKPOINT_FILE
 from train.checkpoint import load_checkpoint, save_checkpoint
 from train.encoder import Encoder
@@ -27,7 +27,7 @@ from train.optimise import CHECKPOINT_EVERY_S, Budget, Training, set_learning_ra
 from train.progress import progress, say
 from train.rankers import fused_ranker
 from train.run import Run, source_commit, write_json
-from train.states import BATCH, length_sorted_batches, padded
+from train.states import BATCH, encode_tokens, length_sorted_batches, padded
 from train.students.bert import keep_layers, prune
 from train.students.contract import (
     STATIC_FILE,
@@ -137,14 +137,14 @@ class Judge:
     """The run's validation queries, by which passes are compared and the student is measured at the end."""
 
     asked: Pairs
-    tokens: list[list[int]]
+    tokens: list[Tokens]
 
     @classmethod
     def of(cls, run: Run, examples: Examples) -> Judge:
         """Up to ``JUDGING_TEXTS`` queries."""
         asked = examples.validation.take(np.arange(min(len(examples.validation), JUDGING_TEXTS)))
         tokenizer = TextTokenizer(run.tokenizer_file, run.settings["max_tokens"])
-        return cls(asked, [text.ids for text in tokenizer.tokenise(asked.texts)])
+        return cls(asked, tokenizer.tokenise(asked.texts))
 
     def ndcg(self, scores: Tensor) -> float:
         """NDCG@10 of (queries, items) scores; items of a query's own history are left out. 0 without queries."""
@@ -154,7 +154,7 @@ class Judge:
 
     def compare(self, run: Run, student: nn.Module, teacher: Encoder) -> dict[str, float]:
         """How the run ranks with the student's vectors and with its own, and how alike those are."""
-        own, other = encode_with(student, self.tokens), encode_with(teacher, self.tokens)
+        own, other = (encode_tokens(network, self.tokens, "reading validation texts") for network in (student, teacher))
         ranker = fused_ranker(run, lambda _: own)
         taught = dataclasses.replace(ranker, encode=lambda _: other)
         return {
@@ -163,20 +163,6 @@ class Judge:
             "teacher_ndcg_at_10": self.ndcg(torch.from_numpy(taught.scores(self.asked))),
             "cosine": float((own * other).sum(1).mean()) if len(own) else 0.0,
         }
-
-
-def encode_with(student: nn.Module, tokens: list[list[int]]) -> NDArray[np.float32]:
-    """(texts, hidden) float32: what a network makes of token ids."""
-    student.eval()
-    vectors: list[tuple[NDArray[np.int64], Tensor]] = []
-    with torch.inference_mode():
-        for rows in length_sorted_batches(np.asarray([len(ids) for ids in tokens], np.int64), BATCH):
-            vectors.append((rows, student(*padded([tokens[row] for row in rows]))))
-    hidden = vectors[0][1].shape[1] if vectors else 0
-    found = np.zeros((len(tokens), hidden), np.float32)
-    for rows, part in vectors:
-        found[rows] = part.numpy()
-    return found
 
 
 def _train(
@@ -197,7 +183,8 @@ def _train(
 
     def text_alone() -> float:
         with torch.inference_mode():
-            return judge.ndcg(lessons.scores(torch.from_numpy(encode_with(student, judge.tokens))))
+            vectors = encode_tokens(student, judge.tokens, "reading validation texts")
+            return judge.ndcg(lessons.scores(torch.from_numpy(vectors)))
 
     def save() -> None:
         save_checkpoint(folder, training, guard, time.monotonic() - started + training.earlier_s)
@@ -237,7 +224,8 @@ def _epoch(
         if done > 1.0:
             return False
         set_learning_rates(training.optimiser, [settings.learning_rate], done)
-        vectors = student(*padded([lessons.tokens[row].ids for row in rows]))
+        input_ids, mask = padded([lessons.tokens[row].ids for row in rows])
+        vectors = student(input_ids, _thinned(mask, settings, training.step))
         loss = step_down(training.optimiser, lessons.loss(vectors, rows, settings))
         training.step += 1
         advance(note=f"loss {loss:.3f}")
@@ -245,6 +233,16 @@ def _epoch(
             save()
             saved = time.monotonic()
     return True
+
+
+def _thinned(mask: Tensor, settings: StudentSettings, step: int) -> Tensor:
+    """The mask without a share of the tokens, drawn by the step; the first of each text, [CLS], stays."""
+    if not settings.token_dropout:
+        return mask
+    random = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+    kept = torch.rand(mask.shape, generator=random) >= settings.token_dropout
+    kept[:, 0] = True
+    return mask * kept
 
 
 def _save(student: nn.Module, folder: Path) -> None:

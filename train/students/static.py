@@ -79,24 +79,6 @@ class StaticEncoder(nn.Module):
         tokens, pairs = narrow[: len(self.tokens)], narrow[len(self.tokens) :]
         return StaticEncoder(tokens.clone(), pairs.clone(), slots=self.slots, keys=self.keys, projection=projection)
 
-    def with_tokens(self, kept: Sequence[int]) -> StaticEncoder:
-        """The same for the tokens ``kept``, numbered anew in that order; pairs of which a token is gone are dropped."""
-        old = len(self.tokens)
-        number = {token: row for row, token in enumerate(kept)}
-        owned = [(int(key), int(row)) for key, row in zip(self.keys, self.slots, strict=True) if row > 0]
-        pairs = sorted(
-            (row, number[key // old], number[key % old]) for key, row in owned if key // old in number and key % old in number
-        )
-        slots, keys, rows, order = _table([(first, second) for _, first, second in pairs], len(kept))
-        chosen = torch.tensor([0, *(pairs[position][0] for position in order)])
-        return StaticEncoder(
-            self.tokens.detach()[torch.as_tensor(kept)].clone(),
-            self.pairs.detach()[chosen].clone(),
-            slots=torch.from_numpy(slots),
-            keys=torch.from_numpy(keys),
-            projection=None if self.projection is None else self.projection.detach().clone(),
-        )
-
     def save(self, path: Path) -> None:
         """Write what :meth:`load` reads."""
         tensors = {name: value.detach().contiguous() for name, value in self.state_dict().items()}
@@ -131,18 +113,12 @@ def frequent_pairs(texts: Sequence[Sequence[int]], most: int) -> list[tuple[int,
 
 def hash_table(kept: Sequence[tuple[int, int]], vocabulary: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
     """(slots,) row of each slot's pair, from 1, or 0; (slots,) the pair's code, or −1; and how many pairs found a slot."""
-    slots, keys, rows, _ = _table(kept, vocabulary)
-    return slots, keys, rows
-
-
-def _table(kept: Sequence[tuple[int, int]], vocabulary: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int, list[int]]:
-    size = max(SLOTS_PER_PAIR * len(kept), 1)
+    size, rows = max(SLOTS_PER_PAIR * len(kept), 1), 0
     slots, keys = np.zeros(size, np.int64), np.full(size, -1, np.int64)
-    order: list[int] = []
-    for position, (first, second) in enumerate(kept):
+    for first, second in kept:
         code = first * vocabulary + second
         slot = code * MULTIPLIER % size
         if not slots[slot]:
-            order.append(position)
-            slots[slot], keys[slot] = len(order), code
-    return slots, keys, len(order), order
+            rows += 1
+            slots[slot], keys[slot] = rows, code
+    return slots, keys, rows

@@ -5,11 +5,14 @@ Triton takes a folder ``backends/<name>/model.py`` as a *python-based backend*: 
 ONNX Runtime that is installed. The fields read are the C++ backend's, and one that it lacks:
 
     default_model_filename                       the file in the version's folder; model.onnx if not given
+    model_operations op_library_filename         libraries of custom operators; libortextensions.so is onnxruntime-extensions',
+                                                 and is taken from the installed package
     parameters intra_op_thread_count             threads inside an operator; 0: one per core
     parameters inter_op_thread_count             threads across operators
     parameters session.intra_op.allow_spinning   "0": threads sleep while they wait (the stand-in only)
 
-Requests that the batcher hands over are joined into one run, as the C++ backend does.
+Requests that the batcher hands over are joined into one run, as the C++ backend does; those of a model whose max_batch_size is 0
+are run one by one.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 SPINNING = "session.intra_op.allow_spinning"
+EXTENSIONS = "libortextensions.so"
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -46,13 +50,16 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(
                 f"{path} does not load in onnxruntime {onnxruntime.__version__}: {message}"
             ) from None
+        self._batched = int(config.get("max_batch_size", 0)) > 0
         self._inputs = [tensor["name"] for tensor in config["input"]]
         self._outputs = [tensor["name"] for tensor in config["output"]]
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One response for each request; those of equal shape share a run."""
-        responses: list[Any] = [None] * len(requests)
         inputs = [self._read(request) for request in requests]
+        if not self._batched:
+            return [response for one in inputs for response in self._answer([one])]
+        responses: list[Any] = [None] * len(requests)
         for rows in _groups(inputs).values():
             for row, response in zip(rows, self._answer([inputs[row] for row in rows]), strict=True):
                 responses[row] = response
@@ -74,7 +81,9 @@ class TritonPythonModel:
     def _run(self, inputs: Sequence[Arrays]) -> list[Any]:
         """Run requests of equal shape as one batch and deal the rows out again."""
         joined = inputs[0] if len(inputs) == 1 else {name: np.concatenate([one[name] for one in inputs]) for name in self._inputs}
-        outputs = self._session.run(self._outputs, joined)
+        outputs = self._session.run(self._outputs, {name: _decoded(values) for name, values in joined.items()})
+        if len(inputs) == 1:
+            return [pb_utils.InferenceResponse([pb_utils.Tensor(*pair) for pair in zip(self._outputs, outputs, strict=True)])]
         ends = np.cumsum([len(one[self._inputs[0]]) for one in inputs])
         parts = [np.split(output, ends[:-1]) for output in outputs]  # (outputs) lists of (requests) arrays
         return [
@@ -91,7 +100,24 @@ def _options(config: Mapping[str, Any]) -> onnxruntime.SessionOptions:
     options.log_severity_level = 3
     if SPINNING in given:
         options.add_session_config_entry(SPINNING, given[SPINNING])
+    for library in config.get("model_operations", {}).get("op_library_filename", []):
+        options.register_custom_ops_library(_installed_extensions() if library == EXTENSIONS else library)
     return options
+
+
+def _installed_extensions() -> str:
+    try:
+        from onnxruntime_extensions import get_library_path  # only models with its operators need it
+    except ImportError:
+        raise ImportError(f"{EXTENSIONS} comes with onnxruntime-extensions: pip install 'bertrec[onefile]'") from None
+    return str(get_library_path())
+
+
+def _decoded(values: NDArray[Any]) -> NDArray[Any]:
+    """Triton hands over strings as bytes; onnxruntime takes str. Raises UnicodeDecodeError, which fails this request alone."""
+    if values.dtype != np.object_:
+        return values
+    return np.asarray([value.decode() for value in values.ravel()], np.object_).reshape(values.shape)
 
 
 def _groups(inputs: Sequence[Arrays]) -> dict[tuple[tuple[int, ...], ...], list[int]]:
