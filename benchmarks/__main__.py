@@ -1,4 +1,4 @@
-"""python -m benchmarks: latency, quality, ranker."""
+"""python -m benchmarks: latency, quality, ranker, engines."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 
 from rich.table import Table
 
+from benchmarks.engines import measure_engines
+from benchmarks.engines_page import engines_page
 from benchmarks.latency import LatencySettings, Samples, held_out_reviews, measure_latency, read_texts
 from benchmarks.machine import Provenance, provenance
 from benchmarks.ranker import WIDTHS, RankerSettings, measure_ranker, ranker_table
@@ -28,7 +30,7 @@ PRESETS = ("quick", "full")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     given = _parser().parse_args(arguments)
-    command = {"latency": _latency, "quality": _quality, "ranker": _ranker}[given.command]
+    command = {"latency": _latency, "quality": _quality, "ranker": _ranker, "engines": _engines}[given.command]
     left = "what is finished is kept, the same command continues" if given.command == "quality" else "nothing was written"
     return run_command(lambda: command(given), interrupted=f"interrupted; {left}")
 
@@ -55,7 +57,21 @@ def _parser() -> argparse.ArgumentParser:
     ranker.add_argument("--items", type=int, default=RankerSettings.items, help="size of the catalogue")
     ranker.add_argument("--pairs", type=int, default=RankerSettings.pairs, help="requests that each ranker gets per batch size")
     ranker.add_argument("--output", type=Path, default=Path("results/ranker.json"))
+    engines = commands.add_parser("engines", help="build a run's engines for every target, against what was to be reached")
+    engines.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
+    engines.add_argument("--bundles", type=Path, default=Path("bundles/engines"), help="where to build; must be empty")
+    engines.add_argument("--output", type=Path, default=Path("benchmarks/results/engines.json"))
+    engines.add_argument("--page", type=Path, default=Path("docs/engines.md"))
     return parser
+
+
+def _engines(given: argparse.Namespace) -> int:
+    content = measure_engines(given.run, given.bundles)
+    given.output.parent.mkdir(parents=True, exist_ok=True)
+    write_json(given.output, content)
+    given.page.write_text(engines_page(content), encoding="utf-8")
+    say(f"written to {given.output} and {given.page}")
+    return 0
 
 
 def _quality(given: argparse.Namespace) -> int:
