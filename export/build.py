@@ -94,7 +94,10 @@ def build_bundle(run: Run, output: Path, settings: BuildSettings = DEFAULT_BUILD
     with written_whole(output) as folder:
         ranker = write_parts(run, folder, settings.rules)
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
-            encoders = EncoderWriter(run, networks, folder, Path(scratch), small=settings.tiny).write(recipes)
+            # A bundle for the edge goes to machines that nobody here has seen.
+            portable = True if settings.target is Target.EDGE else None
+            writer = EncoderWriter(run, networks, folder, Path(scratch), small=settings.tiny, reduce_range=portable)
+            encoders = writer.write(recipes)
         manifest = seal(folder, _manifest(run, [*encoders, ranker], origin))
         reference = None
         if settings.target is Target.EDGE:  # what all is held against has everything that is cut now

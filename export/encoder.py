@@ -89,12 +89,3 @@ def _only_errors(*loggers: str) -> Iterator[None]:
     finally:
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
-
-
-def quantise_dynamic(fused: Path, quantised: Path, *, layers: int) -> None:
-    """To go when build.py and tests/tiny.py call export/quantise.py themselves."""
-    from export.precision import shrink_embeddings
-    from export.quantise import quantise_dynamic as quantise
-
-    quantise(fused, quantised, exclude=[f"{layer}.output" for layer in range(layers // 2)])
-    shrink_embeddings(quantised, quantised)

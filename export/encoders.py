@@ -22,8 +22,7 @@ from export.encoder import export_plain, fuse
 from export.graphs import count_operators
 from export.networks import Networks
 from export.precision import shrink_embeddings, to_half
-from export.quantise import Recipe as QuantisedForm
-from export.quantise import has_vnni, quantise_dynamic, quantise_static
+from export.quantise import dynamic_recipe, quantise_dynamic, quantise_static
 from export.recipes import Precision, Recipe
 from export.sensitivity import choose_skipped, layer_sensitivity
 from export.static import SmallStatic
@@ -46,7 +45,8 @@ CALIBRATION_BATCH = 32
 class EncoderWriter:
     """Writes encoder engines of one run into the folder of a bundle that is being built.
 
-    scratch: for what lies between. small: whether a trimmed vocabulary keeps only what the corpus uses repeatedly.
+    scratch: for what lies between. small: whether a trimmed vocabulary keeps only what the corpus uses repeatedly. reduce_range:
+    whether int8 engines have to run on CPUs without VNNI; by default they are for a CPU like this one.
     """
 
     run: Run
@@ -54,6 +54,7 @@ class EncoderWriter:
     folder: Path
     scratch: Path
     small: bool = False
+    reduce_range: bool | None = None
 
     def write(self, recipes: Sequence[Recipe]) -> list[EngineRecord]:
         """The engines' files, and their records, not measured yet. Raises InvalidInput for a recipe that its network lacks."""
@@ -111,11 +112,11 @@ class EncoderWriter:
             path.write_bytes(fused.read_bytes())
             return
         quantised = self.scratch / f"{recipe.name}-tables.onnx"
-        skipped = self._skipped(recipe.structure, fused)
         if recipe.precision is Precision.INT8:
-            quantise_dynamic(fused, quantised, exclude=skipped)
+            skipped = self._skipped(recipe.structure, fused)
+            quantise_dynamic(fused, quantised, exclude=skipped, reduce_range=self.reduce_range)
         else:
-            quantise_static(fused, quantised, batches=self._calibration, exclude=skipped)
+            quantise_static(fused, quantised, batches=self._calibration, reduce_range=self.reduce_range)
         shrink_embeddings(quantised, path)
 
     def _write_static(self, network: StaticEncoder, recipe: Recipe, path: Path) -> None:
@@ -140,8 +141,9 @@ class EncoderWriter:
         """The products that stay in float32, for int8 loses too much in them; measured once for each network."""
         kept = self.scratch / f"{structure}-skipped.txt"
         if not kept.is_file():
-            form = QuantisedForm(reduce_range=not has_vnni())
-            kept.write_text(" ".join(choose_skipped(layer_sensitivity(fused, self._calibration, recipe=form))), encoding="utf-8")
+            recipe = dynamic_recipe(self.reduce_range)
+            measured = layer_sensitivity(fused, self._calibration, recipe=recipe)
+            kept.write_text(" ".join(choose_skipped(measured)), encoding="utf-8")
         skipped = tuple(kept.read_text(encoding="utf-8").split())
         if skipped:
             say(f"left in float32, for int8 loses most there: {', '.join(skipped)}")

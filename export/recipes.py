@@ -69,7 +69,8 @@ def default_recipes(target: Target | None, structures: Sequence[str]) -> list[Re
     if target is Target.GPU:
         return [Recipe(precision, structure) for structure in bert for precision in FOR_TENSORRT]
     if target is Target.EDGE:
-        return [Recipe(Precision.INT8, structure, trimmed=True) for structure in (*bert, *static)]
+        berts = [Recipe(Precision.INT8_STATIC, structure, trimmed=True) for structure in bert]
+        return [*berts, *(Recipe(Precision.INT8, structure, trimmed=True) for structure in static)]
     if target is Target.CPU:
         precisions = (Precision.FP32, Precision.INT8, Precision.INT8_STATIC)
         whole = [structure for structure in static if structure == STATIC]

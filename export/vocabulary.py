@@ -113,6 +113,7 @@ def _counts(tokenizer: Path, texts: Iterable[str]) -> Counter[int]:
     cut = Tokenizer.from_file(str(tokenizer))
     cut.no_padding()
     cut.no_truncation()
+    cut.encode_special_tokens = True  # as bertrec/text.py reads
     counts, rest = Counter[int](), iter(texts)
     while batch := list(islice(rest, _BATCH)):
         for encoding in cut.encode_batch(batch):

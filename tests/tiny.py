@@ -34,7 +34,9 @@ from bertrec.rules import RULES_FILE
 from bertrec.signals import LexicalSignal, analyse
 from bertrec.spelling import SpellingCorrector
 from bertrec.tensors import MAX_K, SIGNALS
-from export.encoder import export_plain, fuse, quantise_dynamic
+from export.encoder import export_plain, fuse
+from export.precision import shrink_embeddings
+from export.quantise import quantise_dynamic
 from export.ranker import export_ranker
 from train.encoder import Encoder
 
@@ -115,7 +117,8 @@ def write_bundle(folder: Path, backbone: Path) -> Path:
     plain, fp32, int8 = folder / "plain.onnx", folder / "encoder/fp32.onnx", folder / "encoder/int8.onnx"
     export_plain(encoder, plain)
     fuse(plain, fp32, heads=encoder.heads, hidden=encoder.hidden, layers=encoder.layers)
-    quantise_dynamic(fp32, int8, layers=encoder.layers)
+    quantise_dynamic(fp32, int8)
+    shrink_embeddings(int8, int8)
     plain.unlink()
     sides = {
         "text": np.random.default_rng(0).normal(size=(ITEMS, encoder.hidden)).astype(np.float32) / 10,

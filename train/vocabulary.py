@@ -41,7 +41,9 @@ def trim_vocabulary(
     if state["model"]["type"] != "Unigram":
         return tokenizer
     vocabulary = state["model"]["vocab"]
-    encodings = tokenizer.backend_tokenizer.encode_batch(list(texts))
+    reader = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    reader.encode_special_tokens = True  # as bertrec/text.py reads
+    encodings = reader.encode_batch(list(texts))
     used = {row for encoding in encodings for row in encoding.ids}  # with <s> and what else stands around a text
     added = {token["id"] for token in state["added_tokens"]}
     kept = sorted(used | added | _fallback(vocabulary, used, frequent))

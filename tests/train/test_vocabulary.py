@@ -72,8 +72,8 @@ def test_frequent_pieces_in_the_characters_of_the_texts_stay(backbone: Path) -> 
 def test_the_file_that_serves_reads_as_the_trimmed_tokenizer_does(backbone: Path, tmp_path: Path) -> None:
     trimmed = trim_vocabulary(load_tokenizer(backbone), TEXTS, frequent=0)
     trimmed.save_pretrained(tmp_path)
-    served = TextTokenizer(tmp_path / "tokenizer.json", 64).tokenise(["edit music 播放", "<mask>"])
-    assert [tokens.ids for tokens in served] == [trimmed(text)["input_ids"] for text in ("edit music 播放", "<mask>")]
+    served = TextTokenizer(tmp_path / "tokenizer.json", 64).tokenise(["edit music 播放"])
+    assert served[0].ids == trimmed("edit music 播放")["input_ids"]
     assert json.loads((tmp_path / "tokenizer.json").read_text())["model"]["unk_id"] == trimmed.unk_token_id == 3
     assert trimmed.mask_token_id == len(trimmed) - 1
     assert load_tokenizer(tmp_path).get_vocab() == trimmed.get_vocab()
