@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import provenance
+from benchmarks.students import measure_students
 from bertrec.bundle import SIGNALS_FOLDER, Bundle
 from bertrec.errors import BertrecError, InvalidInput
 from bertrec.spelling import FILE as SPELLING_FILE
 from bertrec.tensors import ENCODER
 from train.progress import say
+from train.run import open_run
 
 MINUTES, MEMORY_GB = 5.0, 4.0
 SPEED_UP = 3.0
@@ -46,13 +48,14 @@ BUILDS = (
 def measure_engines(run: Path, folder: Path) -> dict[str, Any]:
     """Build the run for every target into ``folder``; what ``benchmarks/engines_page.py`` reads.
 
-    A build that finds no engine is kept with its error. Raises InvalidInput where ``folder`` holds something.
+    ``students`` and ``kinds`` are those of benchmarks/students.py. A build that finds no engine is kept with its error. Raises
+    InvalidInput where ``folder`` holds something.
     """
     if folder.exists() and any(folder.iterdir()):
         raise InvalidInput(f"{folder} is not empty: the builds are timed, so none may be there already. Choose another --bundles")
     folder.mkdir(parents=True, exist_ok=True)
     builds = {build.name: _built(build, run, folder / build.name.replace(", ", "-").replace(" ", "-")) for build in BUILDS}
-    return {"provenance": asdict(provenance()), "run": run.name, "builds": builds}
+    return {"provenance": asdict(provenance()), "run": run.name, "builds": builds, **measure_students(open_run(run))}
 
 
 def _built(build: Build, run: Path, output: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ def engines_page(content: Mapping[str, Any]) -> str:
         "## What was to be reached",
         _table(("", "wanted", "measured", ""), _targets(builds)),
         *(part for name, build in builds.items() if not name.endswith("again") for part in _build(name, build)),
+        *_students(content),
         _origin(content["provenance"]),
     ]
     return "\n\n".join(parts) + "\n"
@@ -109,6 +110,33 @@ def _row(engine: Mapping[str, Any], bold: bool) -> tuple[str, ...]:
         f"{latency['texts_per_s_median']:,.0f} ({spread})" if latency else "–",
         f"{latency['throughput_ratio']:.2f}" if latency else "–",
     )
+
+
+def _students(content: Mapping[str, Any]) -> list[str]:
+    """How the run ranks with each student's vectors, in every way of asking."""
+    if not content["students"]:
+        return []
+    kinds: Mapping[str, Any] = content["kinds"]
+    names = list(next(iter(kinds.values()))["rankers"])
+    rows = []
+    for name in names:
+        about = content["students"].get(name)
+        own = (f"{about['parameters'] / 1e6:.1f} M", f"{about['minutes']:g}", f"{about['cosine']:.3f}") if about else ("", "", "")
+        rows.append((name, *own, *(_asked(kinds[kind]["rankers"][name]["ndcg_at_10"]) for kind in kinds)))
+    heads = [f"{kind} ({found['queries']:,})" for kind, found in kinds.items()]
+    return [
+        "## Students\n\nNDCG@10 on the whole test split with the run's own vectors (fused) and with each student's before the "
+        "same items and signals, in every way of asking (queries); in brackets what is lost, with its paired 95% interval. "
+        "Cosine: to the run's own vectors, on validation.",
+        _table(("", "parameters", "minutes", "cosine", *heads), rows),
+    ]
+
+
+def _asked(metric: Mapping[str, Any]) -> str:
+    behind = metric["behind"]
+    if behind is None:
+        return f"{metric['value']:.4f}"
+    return f"{metric['value']:.4f} ({behind['value']:+.4f}, {behind['low']:+.4f} to {behind['high']:+.4f})"
 
 
 def _origin(origin: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from bertrec.fusion import Gates, Signals
 from bertrec.tensors import PRIOR, TEXT_SIGNAL
@@ -25,9 +26,9 @@ Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 
 @dataclass
 class InterestVectors:
-    """The run's encoder, which reads every text once, however many rankers ask."""
+    """An encoder or a student, which reads every text once, however many rankers ask."""
 
-    encoder: Encoder
+    encoder: nn.Module
     tokenizer: TextTokenizer
     _known: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
@@ -40,9 +41,11 @@ class InterestVectors:
         """(texts, hidden) float32."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if new:
-            vectors = encode_texts(self.encoder, self.tokenizer, new, "encoding with the fine-tuned BERT")
+            vectors = encode_texts(self.encoder, self.tokenizer, new, "encoding with the fine-tuned network")
             self._known.update(zip(new, vectors, strict=True))
-        return np.stack([self._known[text] for text in texts]) if len(texts) else np.zeros((0, self.encoder.hidden), np.float32)
+        return (
+            np.stack([self._known[text] for text in texts]) if len(texts) else np.zeros((0, int(self.encoder.hidden)), np.float32)
+        )  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from bertrec.errors import InvalidInput
 from tests import tiny
 from train.fit import fit
 from train.settings import PRESETS, Preset
+from train.students import StudentSettings, distil
 
 
 def engine(name: str, *, ndcg: float, ratio: float, mb: float, verdict: str = "passed", sha256: str = "a") -> dict[str, Any]:
@@ -44,7 +45,15 @@ def content(**changed: dict[str, Any]) -> dict[str, Any]:
     whole = build(fp32, fast, slow, choice="layers-2-int8")
     builds = {"cpu": whole, "cpu, again": whole, "edge, 15 MB": whole, "edge, 6 MB": whole, **changed}
     origin = {"measured": "2026-01-01T", "commit": "c", "command": "x", "cpu": "y", "cpu_flags": ["avx2"], "cores": 2}
-    return {"provenance": {**origin, "python": "3.11", "versions": {"onnxruntime": "1"}}, "builds": builds}
+    own = {"value": 0.4, "low": 0.39, "high": 0.41}
+    behind = {**own, "behind": {"value": 0.01, "low": 0.005, "high": 0.015}}
+    rankers = {"fused": {"ndcg_at_10": {**own, "behind": None}}, "layers-2": {"ndcg_at_10": behind}}
+    return {
+        "provenance": {**origin, "python": "3.11", "versions": {"onnxruntime": "1"}},
+        "builds": builds,
+        "students": {"layers-2": {"minutes": 20.0, "cosine": 0.95, "parameters": 15_000_000}},
+        "kinds": {"typos": {"queries": 2_000, "rankers": rankers}},
+    }
 
 
 def test_the_page_says_what_was_reached_and_what_was_not() -> None:
@@ -57,6 +66,8 @@ def test_the_page_says_what_was_reached_and_what_was_not() -> None:
     assert "all the same | reached" in page
     assert "- static: too much" in page
     assert "**layers-2-int8**" in page
+    assert "typos (2,000)" in page
+    assert "| layers-2 | 15.0 M | 20 | 0.950 | 0.4000 (+0.0100, +0.0050 to +0.0150) |" in page
 
 
 def test_what_was_missed_is_said_too() -> None:
@@ -76,7 +87,12 @@ def test_builds_are_timed_and_their_tables_kept(tiny_backbone: Path, tmp_path: P
     run = fit(str(tiny.write_data(tmp_path / "data")), settings, tmp_path / "run")
     wanted = (Build("one", ("--engines", "fp32"), 1.0), Build("wrong", ("--engines", "fp64"), 1.0))
     monkeypatch.setattr(engines, "BUILDS", wanted)
-    found = measure_engines(run.folder, tmp_path / "bundles")["builds"]
+    distil(run, StudentSettings("static", epochs=4, batch_size=16, learning_rate=1e-2))
+    content = measure_engines(run.folder, tmp_path / "bundles")
+    found, written = content["builds"], content["kinds"]["as-written"]["rankers"]
+    assert written["fused"]["recall_at_10"]["value"] == 1.0
+    assert written["static"]["recall_at_10"]["value"] > 0.9
+    assert content["students"]["static"]["parameters"] > 1_000
     (fp32,) = found["one"]["engines"]
     assert (fp32["name"], fp32["verdict"]) == ("fp32", "reference")
     assert found["one"]["peak_memory_gb"] > 0.1
