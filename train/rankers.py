@@ -43,9 +43,9 @@ class InterestVectors:
         if new:
             vectors = encode_texts(self.encoder, self.tokenizer, new, "encoding with the fine-tuned network")
             self._known.update(zip(new, vectors, strict=True))
-        return (
-            np.stack([self._known[text] for text in texts]) if len(texts) else np.zeros((0, int(self.encoder.hidden)), np.float32)
-        )  # type: ignore[arg-type]
+        if not len(texts):
+            return encode_texts(self.encoder, self.tokenizer, [], "encoding")
+        return np.stack([self._known[text] for text in texts])
 
 
 @dataclass(frozen=True)
