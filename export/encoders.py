@@ -66,7 +66,7 @@ class EncoderWriter:
             whole = path if not recipe.trimmed else self.scratch / f"{recipe.name}.onnx"
             self._write_whole(recipe, whole)
             if recipe.trimmed:
-                trim_encoder(whole, path, self._trimmed)
+                trim_encoder(whole, path, self._trimmed, positions=self.run.settings["max_tokens"])
             records.append(
                 EngineRecord(
                     ENCODER.name,

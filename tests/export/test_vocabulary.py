@@ -168,6 +168,19 @@ def test_vectors_are_the_same_to_the_bit(
         np.testing.assert_array_equal(vector(after, new.encode(text).ids), vector(before, old.encode(text).ids))
 
 
+@pytest.mark.parametrize("engine", ["plain", "fp32", "int8"])
+def test_places_beyond_what_a_text_is_cut_to_are_dropped(
+    tiny_bundle: Path, plain: Path, trimmed: TrimmedVocabulary, tmp_path: Path, engine: str
+) -> None:
+    source = plain if engine == "plain" else tiny_bundle / f"encoder/{engine}.onnx"
+    trim_encoder(source, tmp_path / "whole.onnx", trimmed.kept)
+    trim_encoder(source, tmp_path / "cut.onnx", trimmed.kept, positions=48)
+    assert (tmp_path / "cut.onnx").stat().st_size < (tmp_path / "whole.onnx").stat().st_size
+    before, after = (OnnxEngine(tmp_path / f"{name}.onnx", ENCODER, threads=1) for name in ("whole", "cut"))
+    ids = (np.arange(48) % len(trimmed.kept)).tolist()
+    np.testing.assert_array_equal(vector(after, ids), vector(before, ids))
+
+
 def shapes_of(path: Path) -> dict[str, list[int]]:
     return {tensor.name: list(tensor.dims) for tensor in onnx.load(str(path)).graph.initializer}
 
