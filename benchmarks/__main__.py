@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _engines(given: argparse.Namespace) -> int:
-    content = measure_engines(given.run, given.bundles)
+    content = measure_engines(given.run, given.bundles, given.page.with_suffix(""))
     given.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(given.output, content)
     given.page.write_text(engines_page(content), encoding="utf-8")

@@ -21,9 +21,12 @@ from bertrec.bundle import SIGNALS_FOLDER, Bundle
 from bertrec.errors import BertrecError, InvalidInput
 from bertrec.spelling import FILE as SPELLING_FILE
 from bertrec.tensors import ENCODER
+from export.report import write_chart
 from train.progress import say
 from train.run import open_run
 
+AGAIN = ", again"
+"""Ends the name of a build that is only compared with the one before it."""
 MINUTES, MEMORY_GB = 5.0, 4.0
 SPEED_UP = 3.0
 
@@ -39,14 +42,16 @@ class Build:
 
 BUILDS = (
     Build("cpu", ("--target", "cpu", "--objective", "throughput"), 1.0),
-    Build("cpu, again", ("--target", "cpu", "--objective", "throughput"), 1.0),
+    Build(f"cpu{AGAIN}", ("--target", "cpu", "--objective", "throughput"), 1.0),
     Build("edge, 15 MB", ("--target", "edge", "--max-mb", "15"), 1.0),
     Build("edge, 6 MB", ("--target", "edge", "--max-mb", "6", "--max-loss", "3"), 3.0),
 )
 
 
-def measure_engines(run: Path, folder: Path) -> dict[str, Any]:
+def measure_engines(run: Path, folder: Path, charts: Path) -> dict[str, Any]:
     """Build the run for every target into ``folder``; what ``benchmarks/engines_page.py`` reads.
+
+    charts: a folder for each build's quality against latency and size, as PNG and SVG.
 
     ``students`` and ``kinds`` are those of benchmarks/students.py. A build that finds no engine is kept with its error. Raises
     InvalidInput where ``folder`` holds something.
@@ -54,11 +59,11 @@ def measure_engines(run: Path, folder: Path) -> dict[str, Any]:
     if folder.exists() and any(folder.iterdir()):
         raise InvalidInput(f"{folder} is not empty: the builds are timed, so none may be there already. Choose another --bundles")
     folder.mkdir(parents=True, exist_ok=True)
-    builds = {build.name: _built(build, run, folder / build.name.replace(", ", "-").replace(" ", "-")) for build in BUILDS}
+    builds = {build.name: _built(build, run, folder / in_path(build.name), charts / in_path(build.name)) for build in BUILDS}
     return {"provenance": asdict(provenance()), "run": run.name, "builds": builds, **measure_students(open_run(run))}
 
 
-def _built(build: Build, run: Path, output: Path) -> dict[str, Any]:
+def _built(build: Build, run: Path, output: Path, charts: Path) -> dict[str, Any]:
     command = ["-m", "export", "build", "--run", str(run), "--output", str(output), *build.arguments]
     say(f"building for {build.name}")
     started = time.monotonic()
@@ -79,8 +84,15 @@ def _built(build: Build, run: Path, output: Path) -> dict[str, Any]:
         "choice": dict(bundle.manifest.choice),
         "engines": [asdict(record) for record in bundle.manifest.engines if record.model == ENCODER.name],
     }
+    if not build.name.endswith(AGAIN):
+        write_chart(bundle, charts)
     shutil.rmtree(output)
     return found
+
+
+def in_path(name: str) -> str:
+    """A build's name as a folder's."""
+    return name.replace(",", "").replace(" ", "-").lower()
 
 
 def bundle_bytes(folder: Path) -> int:

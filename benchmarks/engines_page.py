@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.engines import MEMORY_GB, MINUTES, SPEED_UP, chosen, loss, same_hashes
+from benchmarks.engines import AGAIN, MEMORY_GB, MINUTES, SPEED_UP, chosen, in_path, loss, same_hashes
 
 Build = Mapping[str, Any]
 
@@ -20,7 +20,7 @@ def engines_page(content: Mapping[str, Any]) -> str:
         "turns within each round.",
         "## What was to be reached",
         _table(("", "wanted", "measured", ""), _targets(builds)),
-        *(part for name, build in builds.items() if not name.endswith("again") for part in _build(name, build)),
+        *(part for name, build in builds.items() if not name.endswith(AGAIN) for part in _build(name, build)),
         *_students(content),
         _origin(content["provenance"]),
     ]
@@ -54,7 +54,7 @@ def _targets(builds: Mapping[str, Build]) -> list[tuple[str, ...]]:
     rows.append(("export of all CPU engines", f"≤ {MINUTES:g} minutes", f"{cpu['minutes']}", _verdict(cpu["minutes"] <= MINUTES)))
     memory = max(build["peak_memory_gb"] for build in builds.values())
     rows.append(("peak memory", f"≤ {MEMORY_GB:g} GB", f"{memory}", _verdict(memory <= MEMORY_GB)))
-    differing = same_hashes(cpu.get("engines", []), builds["cpu, again"].get("engines", []))
+    differing = same_hashes(cpu.get("engines", []), builds[f"cpu{AGAIN}"].get("engines", []))
     said = "all the same" if not differing else f"other bytes: {', '.join(differing)}"
     rows.append(("two exports of one run", "the same engine files", said, _verdict(not differing)))
     return rows
@@ -87,7 +87,8 @@ def _build(name: str, build: Build) -> list[str]:
     )
     rejected = [f"- {engine['name']}: {engine['why']}" for engine in engines if engine["verdict"] == "rejected"]
     why = f"Chosen: {build['choice']['engine']}, {build['choice']['why']}. The bundle has {build['bytes'] / 1e6:.1f} MB, the "
-    parts = [head, table, f"{why}spelling dictionary apart."]
+    chart = f"![Quality against latency and size](engines/{in_path(name)}/engines.svg)"
+    parts = [head, table, chart, f"{why}spelling dictionary apart."]
     return [*parts, "Rejected:\n\n" + "\n".join(rejected)] if rejected else parts
 
 

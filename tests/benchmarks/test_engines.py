@@ -88,12 +88,13 @@ def test_builds_are_timed_and_their_tables_kept(tiny_backbone: Path, tmp_path: P
     wanted = (Build("one", ("--engines", "fp32"), 1.0), Build("wrong", ("--engines", "fp64"), 1.0))
     monkeypatch.setattr(engines, "BUILDS", wanted)
     distil(run, StudentSettings("static", epochs=4, batch_size=16, learning_rate=1e-2))
-    content = measure_engines(run.folder, tmp_path / "bundles")
+    content = measure_engines(run.folder, tmp_path / "bundles", tmp_path / "charts")
     found, written = content["builds"], content["kinds"]["as-written"]["rankers"]
     assert written["fused"]["recall_at_10"]["value"] == 1.0
     assert written["static"]["recall_at_10"]["value"] > 0.9
     assert content["students"]["static"]["parameters"] > 1_000
     (fp32,) = found["one"]["engines"]
+    assert (tmp_path / "charts/one/engines.svg").read_text().startswith("<?xml")
     assert (fp32["name"], fp32["verdict"]) == ("fp32", "reference")
     assert found["one"]["peak_memory_gb"] > 0.1
     assert found["one"]["bytes"] > fp32["size_bytes"] > 0
@@ -102,4 +103,4 @@ def test_builds_are_timed_and_their_tables_kept(tiny_backbone: Path, tmp_path: P
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("")
     with pytest.raises(InvalidInput, match="is not empty"):
-        measure_engines(run.folder, tmp_path / "full")
+        measure_engines(run.folder, tmp_path / "full", tmp_path / "charts")
