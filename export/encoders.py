@@ -34,7 +34,7 @@ from train.run import Run
 from train.students.static import StaticEncoder
 
 TRIMMED_TOKENIZER_FILE = "tokenizer.trimmed.json"
-REPEATED = 5
+REPEATED = 8
 """Times that a piece must occur in the corpus to be kept in a small vocabulary; the others are cut into shorter ones."""
 CALIBRATION_TEXTS = 256
 """Training texts by which activations are scaled and products compared."""
