@@ -21,15 +21,23 @@ from bertrec.errors import (
 from bertrec.spelling import Correction
 
 from .answer import Answer, ServedBy
-from .backends import Backend
+from .async_recommender import AsyncRecommender
+from .availability import State
+from .backends import AsyncBackend, Backend, Transient
+from .counters import Counters
 from .recommender import Recommender
+from .settings import Fallback, Retries, Tls
 
 __all__ = [
     "Answer",
+    "AsyncBackend",
+    "AsyncRecommender",
     "Backend",
     "BertrecError",
     "Correction",
+    "Counters",
     "DeadlineExceeded",
+    "Fallback",
     "InvalidAnswer",
     "InvalidBundle",
     "InvalidInput",
@@ -39,7 +47,11 @@ __all__ = [
     "Reason",
     "Recommendation",
     "Recommender",
+    "Retries",
     "ServedBy",
+    "State",
+    "Tls",
+    "Transient",
     "Unavailable",
 ]
 

@@ -16,6 +16,8 @@ from bertrec.errors import BertrecError, InvalidInput, Unavailable
 
 from .recommender import DEFAULT_TIMEOUT_S, Recommender, Wanted
 from .rendering import as_record, as_table, printable
+from .server.__main__ import add_arguments as add_serve_arguments
+from .server.__main__ import run as serve
 
 UNAVAILABLE = 1
 BAD_INPUT = 2
@@ -27,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line on ``argv`` (default: the process's). Returns the exit status; errors are one line on stderr."""
     _use_utf8()
     try:
-        return _recommend(_parser().parse_args(_typed() if argv is None else argv))
+        arguments = _parser().parse_args(_typed() if argv is None else argv)
+        return serve(arguments) if arguments.command == "serve" else _recommend(arguments)
     except BertrecError as error:
         return _report(error)
     except KeyboardInterrupt:
@@ -119,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     program = f"python -m {__package__}" if __name__ == "__main__" else "bertrec"
     parser = _Parser(prog=program, description="Ask for recommendations in your own words.")
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="recommend")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     recommend = commands.add_parser(
         "recommend",
         help="rank items for a wish",
@@ -144,6 +147,12 @@ def _parser() -> argparse.ArgumentParser:
         "--timeout-s", type=float, default=DEFAULT_TIMEOUT_S, help="wait for the server at most so long (default: %(default)g)"
     )
     recommend.add_argument("--json", action="store_true", help="write one JSON object per wish and line")
+    serving = commands.add_parser(
+        "serve",
+        help="answer over HTTP from a bundle, without Triton",
+        description="Serves a bundle over HTTP until Ctrl-C: the KServe v2 protocol, plain JSON and a page; see docs/edge.md.",
+    )
+    add_serve_arguments(serving)
     return parser
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from bertrec.answers import RankedItem
@@ -29,6 +30,9 @@ class Answer:
     rules: names of the rules that fired. corrections: the words of the text that were read as others.
     served_by: the Triton server, or the edge: this process.
     latency_ms: duration of the whole call; all answers to one list carry the list's.
+    stages_ms: where that time went: ``server`` (waiting for servers: network, their queue and computing), ``pause`` (before
+    retries), ``edge`` (this process computing). What the client itself does is the rest.
+    attempts: requests to servers, retries and hedges among them. request_id: what the requests carried.
     fallback_reason: why the fallback answered instead of the server; None where it did not have to.
     """
 
@@ -41,6 +45,9 @@ class Answer:
     fallback_reason: str | None = None
     rules: tuple[str, ...] = ()
     corrections: tuple[Correction, ...] = ()
+    stages_ms: Mapping[str, float] = field(default_factory=dict)
+    attempts: int = 0
+    request_id: str = ""
 
     @property
     def degraded(self) -> bool:

@@ -1,75 +1,100 @@
-"""Whether the server is worth asking: the circuit breaker between a recommender and its server."""
+"""Whether a server is worth asking: the circuit breaker between a recommender and one server."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from enum import Enum
 
-from bertrec.errors import InvalidInput, Unavailable
-
-Result = TypeVar("Result")
 _logger = logging.getLogger(__name__)
 
 
-class Availability:
+class State(str, Enum):
+    """What a breaker believes of its server."""
+
+    CLOSED = "closed"
+    """Available: calls pass."""
+    OPEN = "open"
+    """It failed and rests: calls go elsewhere."""
+    HALF_OPEN = "half-open"
+    """It rested, and one call finds out whether it is back."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Breaker:
     """Leaves a server alone for a while after it failed, then lets one call find out whether it is back. Thread-safe.
 
     (Nygard, *Release It!*, 2007, calls it a circuit breaker.) So an outage costs one call its timeout now and then, and not
     every call; and a server that comes back is not met by all callers at once.
     """
 
-    def __init__(self, *, rest_s: float, clock: Callable[[], float]) -> None:
-        """After a failure the server rests ``rest_s``, or as long as the failed call took where that is longer.
+    def __init__(self, name: str, *, opens_after: int, rest_s: float, clock: Callable[[], float]) -> None:
+        """Opens after ``opens_after`` failures in a row, or one that asking again cannot mend.
 
-        So a server that hangs, where each probe costs a whole timeout, never takes more than half of one caller's time.
+        The server then rests ``rest_s``, or as long as the failed attempt took where that is longer: so one that hangs, where
+        each probe costs a whole timeout, never takes more than half of one caller's time. ``name`` is for the log.
         """
+        self._name = name
+        self._opens_after = opens_after
         self._rest_s = rest_s
         self._clock = clock
         self._lock = threading.Lock()
-        self._failure: str | None = None  # None: believed available
+        self._state = State.CLOSED
+        self._failures = 0
         self._rests_until = 0.0
-        self._probing = False
+        self._failure = ""
 
-    def ask(self, call: Callable[[], Result]) -> Result:
-        """The result of ``call``. Raises Unavailable at once, with the last failure's message, while the server rests."""
-        started = self._clock()
-        probe = self._admit(started)
-        try:
-            result = call()
-        except Unavailable as error:
-            self._failed(str(error), started)
-            raise
-        except InvalidInput:  # the server is there, and has read the request
-            self._answered()
-            raise
-        finally:
-            if probe:
-                self._probing = False
-        self._answered()
-        return result
+    @property
+    def state(self) -> State:
+        """As it is now; a server that has rested stays OPEN until a call probes it."""
+        return self._state
 
-    def _admit(self, now: float) -> bool:
-        """Whether this call is the probe of a resting server. Raises Unavailable for the calls that must not ask."""
+    @property
+    def failure(self) -> str:
+        """What the server failed with last."""
+        return self._failure
+
+    @property
+    def ready(self) -> bool:
+        """Whether :meth:`admit` would let a call pass."""
+        return self._state is State.CLOSED or (self._state is State.OPEN and self._clock() >= self._rests_until)
+
+    def admit(self) -> State | None:
+        """CLOSED: ask. HALF_OPEN: ask once, this is the probe, and its end must be told. None: do not ask."""
         with self._lock:
-            if self._failure is None:
-                return False
-            if self._probing or now < self._rests_until:
-                raise Unavailable(self._failure)
-            self._probing = True
-            return True
+            if self._state is State.CLOSED:
+                return State.CLOSED
+            if self._state is State.HALF_OPEN or self._clock() < self._rests_until:
+                return None
+            self._state = State.HALF_OPEN
+            return State.HALF_OPEN
 
-    def _failed(self, failure: str, started: float) -> None:
+    def failed(self, failure: str, *, started: float, for_good: bool) -> None:
+        """An attempt that began at ``started`` failed. ``for_good``: in a way that a retry will not mend."""
         with self._lock:
             now = self._clock()
-            if self._failure is None:
-                _logger.warning("the server is unavailable, the fallback takes over: %s", failure)
+            self._failures += 1
             self._failure = failure
+            if self._state is State.CLOSED:
+                if not for_good and self._failures < self._opens_after:
+                    return
+                _logger.warning("%s is unavailable and rests: %s", self._name, failure)
+            self._state = State.OPEN
             self._rests_until = now + max(self._rest_s, now - started)
 
-    def _answered(self) -> None:
+    def answered(self) -> None:
+        """The server answered, be it that it refused the input."""
         with self._lock:
-            if self._failure is not None:
-                _logger.info("the server answers again")
-            self._failure = None
+            if self._state is not State.CLOSED:
+                _logger.info("%s answers again", self._name)
+            self._state = State.CLOSED
+            self._failures = 0
+
+    def given_up(self) -> None:
+        """An attempt ended without telling anything of the server: it was cancelled. Another may probe."""
+        with self._lock:
+            if self._state is State.HALF_OPEN:
+                self._state = State.OPEN

@@ -48,6 +48,9 @@ def as_record(text: str, answer: Answer) -> Mapping[str, Any]:
         "degraded": answer.degraded,
         "fallback_reason": answer.fallback_reason,
         "latency_ms": round(answer.latency_ms, 3),
+        "stages_ms": {name: round(took_ms, 3) for name, took_ms in answer.stages_ms.items()},
+        "attempts": answer.attempts,
+        "request_id": answer.request_id,
     }
 
 

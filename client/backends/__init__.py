@@ -2,30 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from bertrec.answers import Options, Recommendation
-from bertrec.errors import InvalidInput
+from bertrec.errors import InvalidInput, Unavailable
 
-GRPC_PORT = 8001
-HTTP_PORT = 8000
+from ..settings import Tls
+
+PORTS = {"grpc": 8001, "grpcs": 8001, "http": 8000, "https": 443}
+"""The schemes, and the port that each means where none is given; HTTPS is spoken by a proxy before Triton."""
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+REQUEST_ID = "x-request-id"
+"""The header whose value is sent as the inference request's own id, too, which Triton's log and trace name."""
+
+
+class Transient(Unavailable):
+    """The server cannot answer now (no connection, overload, shutdown); the same request may be answered a moment later."""
 
 
 @runtime_checkable
 class Backend(Protocol):
     """Answers texts. Thread-safe."""
 
-    def recommend(self, texts: Sequence[str], options: Options, *, timeout_s: float) -> list[Recommendation]:
-        """One recommendation for each of the cleaned texts, in their order.
+    def recommend(
+        self, texts: Sequence[str], options: Options, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> list[Recommendation]:
+        """One recommendation for each of the cleaned texts, in their order. A server gets at most ``MAX_BATCH_SIZE`` of them.
 
-        Raises InvalidInput for what cannot be answered, and Unavailable where no usable answer came within ``timeout_s``.
+        headers: what the request carries beside its tensors, names in lower case.
+        Raises InvalidInput for what cannot be answered, Transient where asking again may help, DeadlineExceeded after
+        ``timeout_s``, and Unavailable for everything else that is no usable answer.
         """
 
     def close(self) -> None:
         """Let go of connections. The backend is not used afterwards; closing twice is allowed."""
+
+
+class AsyncBackend(Protocol):
+    """The same for asyncio. Used by one event loop."""
+
+    async def recommend(
+        self, texts: Sequence[str], options: Options, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> list[Recommendation]:
+        """See :class:`Backend`."""
+
+    async def close(self) -> None:
+        """See :class:`Backend`."""
 
 
 # The backends are imported where they are chosen: ONNX Runtime and gRPC take 0.3 s each to load, which only their users pay.
@@ -38,24 +65,50 @@ def open_edge(bundle: str | Path, *, engine: str | None, threads: int) -> Backen
     return EdgeBackend(bundle, engine=engine, threads=threads)
 
 
-def connect(url: str) -> Backend:
+def connect(url: str, tls: Tls | None = None) -> Backend:
     """The backend for a server's address. Connects with the first request, so the server may still be down.
 
-    Raises InvalidInput for an address that is not ``grpc://HOST[:PORT]`` or ``http://HOST[:PORT]``.
+    Raises InvalidInput for an address that is not ``grpc://HOST[:PORT]`` or ``http://HOST[:PORT]``, or the same with TLS.
     """
     scheme, host, port = _parse(url)
-    if scheme == "grpc":
+    encryption = _encryption(url, scheme, tls)
+    if scheme.startswith("grpc"):
         from .triton_grpc import GrpcBackend
 
-        return GrpcBackend(host, GRPC_PORT if port is None else port)
+        return GrpcBackend(host, port, encryption)
     from .triton_http import HttpBackend
 
-    return HttpBackend(host, HTTP_PORT if port is None else port)
+    return HttpBackend(host, port, encryption)
 
 
-def _parse(url: object) -> tuple[str, str, int | None]:
+def connect_async(url: str, tls: Tls | None = None) -> AsyncBackend:
+    """The same for asyncio: gRPC through grpc.aio; HTTP in threads, each of which its deadline ends."""
+    scheme, host, port = _parse(url)
+    if scheme.startswith("grpc"):
+        from .triton_grpc import AsyncGrpcBackend
+
+        return AsyncGrpcBackend(host, port, _encryption(url, scheme, tls))
+    return in_threads(connect(url, tls))
+
+
+def in_threads(backend: Backend) -> AsyncBackend:
+    """A backend that blocks, for asyncio."""
+    from .threaded import ThreadedBackend
+
+    return ThreadedBackend(backend)
+
+
+def _encryption(url: str, scheme: str, tls: Tls | None) -> Tls | None:
+    if scheme in ("grpcs", "https"):
+        return tls or Tls()
+    if tls is not None:
+        raise InvalidInput(f"url is {url!r}, which is not encrypted, and tls is given; write grpcs:// or https://")
+    return None
+
+
+def _parse(url: object) -> tuple[str, str, int]:
     """Scheme, host (an IPv6 address without its brackets) and port."""
-    wanted = "accepted are grpc://HOST[:PORT] and http://HOST[:PORT], such as grpc://127.0.0.1:8001"
+    wanted = "accepted are grpc://HOST[:PORT] and http://HOST[:PORT], such as grpc://127.0.0.1:8001, and grpcs:// and https://"
     if not isinstance(url, str):
         raise InvalidInput(f"url is of type {type(url).__name__}; {wanted}")
     try:
@@ -64,6 +117,6 @@ def _parse(url: object) -> tuple[str, str, int | None]:
     except ValueError as error:
         raise InvalidInput(f"url is {url!r} ({error}); {wanted}") from None
     more = parts.path.strip("/") or parts.query or parts.fragment or parts.username
-    if parts.scheme not in ("grpc", "http") or not host or more:
+    if parts.scheme not in PORTS or not host or more:
         raise InvalidInput(f"url is {url!r}; {wanted}")
-    return parts.scheme, host, port
+    return parts.scheme, host, PORTS[parts.scheme] if port is None else port

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bertrec.answers import Options, Recommendation
@@ -11,6 +11,8 @@ from bertrec.engine import OnnxEngine
 from bertrec.errors import InvalidInput
 from bertrec.pipeline import Pipeline
 from bertrec.tensors import ENCODER, RANKER
+
+from . import NO_HEADERS
 
 MAX_THREADS = 256
 """Far above any use; onnxruntime does not refuse a nonsensical number, it runs out of memory."""
@@ -33,7 +35,9 @@ class EdgeBackend:
         ranker = OnnxEngine(opened.engine_path(RANKER.name, opened.ranker_engine), RANKER, threads=threads)
         self._pipeline = Pipeline(opened, encoder=encoder.run, ranker=ranker.run, engine=engine)
 
-    def recommend(self, texts: Sequence[str], options: Options, *, timeout_s: float) -> list[Recommendation]:
+    def recommend(
+        self, texts: Sequence[str], options: Options, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> list[Recommendation]:
         """See :class:`Backend`. Computing is not cut short: ``timeout_s`` bounds waiting, and here nobody is waited for."""
         return self._pipeline.recommend(texts, [options] * len(texts))
 

@@ -1,52 +1,21 @@
-"""What asking Triton over gRPC and over HTTP have in common: batches, the deadline, and distrust of what comes back."""
+"""What asking Triton over gRPC and over HTTP, and with or without asyncio, have in common: distrust of what comes back."""
 
 from __future__ import annotations
 
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-
-from bertrec.answers import Options, Recommendation
+from bertrec.answers import Recommendation
 from bertrec.errors import DeadlineExceeded, InvalidAnswer
-from bertrec.tensors import ANSWER, MAX_BATCH_SIZE
+from bertrec.tensors import ANSWER
 
 
-class TritonBackend(ABC):
-    """Asks the model ``recommend`` of one server."""
+class TritonReader:
+    """Reads what the model ``recommend`` of one server answered."""
 
-    def __init__(self, url: str) -> None:
-        """``url`` is for messages."""
-        self._url = url
-
-    def recommend(self, texts: Sequence[str], options: Options, *, timeout_s: float) -> list[Recommendation]:
-        """See :class:`Backend`. A list longer than the server's batch is sent as several requests, under one deadline."""
-        deadline = time.monotonic() + timeout_s
-        written = options.to_json()
-        found: list[Recommendation] = []
-        for start in range(0, len(texts), MAX_BATCH_SIZE):
-            batch = texts[start : start + MAX_BATCH_SIZE]
-            remaining_s = deadline - time.monotonic()
-            if remaining_s <= 0:
-                raise self._late(timeout_s)
-            try:
-                answers = self._infer(batch, written, timeout_s=remaining_s)
-            except DeadlineExceeded:
-                raise self._late(timeout_s) from None
-            found += self._read(answers, len(batch), options.k)
-        return found
-
-    @abstractmethod
-    def close(self) -> None:
-        """Let go of the connections."""
-
-    @abstractmethod
-    def _infer(self, texts: Sequence[str], options: str, *, timeout_s: float) -> list[str | bytes] | None:
-        """The rows of the output ANSWER, None where the answer lacks it; at most ``MAX_BATCH_SIZE`` texts.
-
-        Raises InvalidInput for what the server refuses, DeadlineExceeded, InvalidAnswer, and Unavailable for the rest.
-        """
+    def __init__(self, scheme: str, host: str, port: int) -> None:
+        self._authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._url = f"{scheme}://{self._authority}"
 
     def _read(self, answers: list[str | bytes] | None, texts: int, k: int) -> list[Recommendation]:
+        """The answers' rows, None where the output is missing. Raises InvalidAnswer for what does not fit the request."""
         if answers is None:
             raise InvalidAnswer(f"{self._url} answered without the output {ANSWER.name}")
         if len(answers) != texts:
@@ -58,4 +27,4 @@ class TritonBackend(ABC):
         return found
 
     def _late(self, timeout_s: float) -> DeadlineExceeded:
-        return DeadlineExceeded(f"{self._url} gave no answer within {timeout_s:g} s")
+        return DeadlineExceeded(f"{self._url} gave no answer within {timeout_s:.3g} s")

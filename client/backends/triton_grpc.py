@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from grpc.aio import UsageError  # type: ignore[import-untyped]  # its stubs are a package of their own
 from tritonclient.grpc import InferenceServerClient, InferInput, InferResult
 from tritonclient.utils import InferenceServerException
 
-from bertrec.errors import DeadlineExceeded, InvalidAnswer, InvalidInput, Unavailable
+from bertrec.answers import Options, Recommendation
+from bertrec.errors import InvalidAnswer, InvalidInput, Unavailable
 from bertrec.tensors import ANSWER, OPTIONS, RECOMMEND, TEXT, TensorSpec
 
-from .triton import TritonBackend
+from ..settings import Tls
+from . import NO_HEADERS, REQUEST_ID, Transient
+from .triton import TritonReader
 
 _CHANNEL_ARGUMENTS = [
     ("grpc.max_send_message_length", -1),
@@ -28,42 +34,106 @@ _CHANNEL_ARGUMENTS = [
 ]
 
 
-class GrpcBackend(TritonBackend):
+_TRANSIENT = {"UNAVAILABLE", "RESOURCE_EXHAUSTED"}
+"""No connection, shutdown and full queues; HTTP says 503 and 429."""
+
+_CALL_ERRORS = (InferenceServerException, ValueError)
+"""ValueError is gRPC's word for a channel that another thread has just closed."""
+
+
+class _GrpcReader(TritonReader):
+    """What the blocking channel and asyncio's have in common."""
+
+    def __init__(self, host: str, port: int, tls: Tls | None) -> None:
+        super().__init__("grpc" if tls is None else "grpcs", host, port)
+        self._channel: dict[str, object] = {"channel_args": _CHANNEL_ARGUMENTS}
+        if tls is not None:
+            self._channel |= {"ssl": True, "root_certificates": tls.path("ca")}
+            self._channel |= {"private_key": tls.path("key"), "certificate_chain": tls.path("certificate")}
+
+    def _translated(self, error: Exception, timeout_s: float) -> InvalidInput | Unavailable:
+        if not isinstance(error, InferenceServerException):
+            return Unavailable(f"{self._url} cannot answer: {error}")  # the channel was closed meanwhile
+        status = str(error.status()).removeprefix("StatusCode.")
+        if status == "INVALID_ARGUMENT":
+            return InvalidInput(error.message())
+        if status == "DEADLINE_EXCEEDED":
+            return self._late(timeout_s)
+        kind = Transient if status in _TRANSIENT else Unavailable
+        return kind(f"{self._url} cannot answer: {status}, {error.message()}")
+
+    def _found(self, result: InferResult, texts: int, k: int) -> list[Recommendation]:
+        try:
+            answers = result.as_numpy(ANSWER.name)  # (batch, 1) of bytes
+        except Exception as error:  # whatever a length or a shape that does not fit its buffer makes numpy and struct raise
+            raise InvalidAnswer(f"{self._url}: the output {ANSWER.name} cannot be read ({error})") from None
+        return self._read(None if answers is None else list(answers.ravel()), texts, k)
+
+
+class GrpcBackend(_GrpcReader):
     """One channel, shared by all threads; gRPC reconnects it by itself."""
 
-    def __init__(self, host: str, port: int) -> None:
-        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        super().__init__(f"grpc://{authority}")
-        self._client = InferenceServerClient(authority, channel_args=_CHANNEL_ARGUMENTS)
+    def __init__(self, host: str, port: int, tls: Tls | None = None) -> None:
+        super().__init__(host, port, tls)
+        self._client = InferenceServerClient(self._authority, **self._channel)
+
+    def recommend(
+        self, texts: Sequence[str], options: Options, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> list[Recommendation]:
+        """See :class:`Backend`."""
+        try:
+            result = self._client.infer(**_request(texts, options, timeout_s, headers))
+        except _CALL_ERRORS as error:
+            raise self._translated(error, timeout_s) from None
+        return self._found(result, len(texts), options.k)
 
     def close(self) -> None:
         """Close the channel; calls in flight end as unavailable."""
         self._client.close()
 
-    def _infer(self, texts: Sequence[str], options: str, *, timeout_s: float) -> list[str | bytes] | None:
-        inputs = [_bytes(TEXT, texts), _bytes(OPTIONS, [options] * len(texts))]
-        try:
-            result = self._client.infer(RECOMMEND.name, inputs, client_timeout=timeout_s)
-        except InferenceServerException as error:
-            raise self._translated(error) from None
-        except ValueError as error:  # gRPC's word for a channel that another thread has just closed
-            raise Unavailable(f"{self._url} cannot answer: {error}") from None
-        return self._rows(result)
 
-    def _translated(self, error: InferenceServerException) -> InvalidInput | Unavailable:
-        status = str(error.status()).removeprefix("StatusCode.")
-        if status == "INVALID_ARGUMENT":
-            return InvalidInput(error.message())
-        if status == "DEADLINE_EXCEEDED":
-            return DeadlineExceeded(self._url)
-        return Unavailable(f"{self._url} cannot answer: {status}, {error.message()}")
+class AsyncGrpcBackend(_GrpcReader):
+    """One channel of asyncio's gRPC, opened by the first call, because it belongs to the loop in which it is opened."""
 
-    def _rows(self, result: InferResult) -> list[str | bytes] | None:
+    def __init__(self, host: str, port: int, tls: Tls | None = None) -> None:
+        super().__init__(host, port, tls)
+        self._client: Any = None
+        self._closed = False
+
+    async def recommend(
+        self, texts: Sequence[str], options: Options, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> list[Recommendation]:
+        """See :class:`Backend`."""
+        if self._client is None:
+            from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
+
+            self._client = AsyncClient(self._authority, **self._channel)
         try:
-            answers = result.as_numpy(ANSWER.name)  # (batch, 1) of bytes
-        except Exception as error:  # whatever a length or a shape that does not fit its buffer makes numpy and struct raise
-            raise InvalidAnswer(f"{self._url}: the output {ANSWER.name} cannot be read ({error})") from None
-        return None if answers is None else list(answers.ravel())
+            result = await self._client.infer(**_request(texts, options, timeout_s, headers))
+        except (*_CALL_ERRORS, UsageError) as error:
+            raise self._translated(error, timeout_s) from None
+        except asyncio.CancelledError:
+            if self._closed:  # a channel that closes cancels its calls
+                raise Unavailable(f"{self._url} cannot answer: the channel was closed") from None
+            raise
+        return self._found(result, len(texts), options.k)
+
+    async def close(self) -> None:
+        """Close the channel; calls in flight end as unavailable."""
+        self._closed = True
+        if self._client is not None:
+            await self._client.close()
+
+
+def _request(texts: Sequence[str], options: Options, timeout_s: float, headers: Mapping[str, str]) -> dict[str, Any]:
+    """The arguments of both clients' ``infer``."""
+    return {
+        "model_name": RECOMMEND.name,
+        "inputs": [_bytes(TEXT, texts), _bytes(OPTIONS, [options.to_json()] * len(texts))],
+        "client_timeout": timeout_s,
+        "request_id": headers.get(REQUEST_ID, ""),
+        "headers": dict(headers),
+    }
 
 
 def _bytes(spec: TensorSpec, values: Sequence[str]) -> InferInput:

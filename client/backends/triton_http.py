@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import urllib3
-from urllib3.connection import HTTPConnection
-from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError, NewConnectionError, SSLError
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 
-from bertrec.errors import DeadlineExceeded, InvalidAnswer, InvalidInput, Unavailable
+from bertrec.answers import Options, Recommendation
+from bertrec.errors import InvalidAnswer, InvalidInput, Unavailable
 from bertrec.tensors import ANSWER, OPTIONS, RECOMMEND, TEXT
 
-from .triton import TritonBackend
+from ..settings import Tls
+from . import NO_HEADERS, REQUEST_ID, Transient
+from .triton import TritonReader
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # in collections.abc from Python 3.12 on
@@ -28,33 +32,41 @@ if TYPE_CHECKING:
 KEPT_CONNECTIONS = 64
 """Idle connections kept; more threads than that open further ones for as long as they need them."""
 
+_TRANSIENT = {429, 503}
 
-class HttpBackend(TritonBackend):
+
+class HttpBackend(TritonReader):
     """One pool of connections, shared by all threads."""
 
-    def __init__(self, host: str, port: int) -> None:
-        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        super().__init__(f"http://{authority}")
-        self._pool = _Pool(host, port, maxsize=KEPT_CONNECTIONS, retries=False)
+    def __init__(self, host: str, port: int, tls: Tls | None = None) -> None:
+        super().__init__("http" if tls is None else "https", host, port)
+        self._pool: urllib3.HTTPConnectionPool
+        if tls is None:
+            self._pool = _Pool(host, port, maxsize=KEPT_CONNECTIONS, retries=False)
+        else:
+            self._pool = _TlsPool(host, port, maxsize=KEPT_CONNECTIONS, retries=False, ssl_context=_context(tls))
 
-    def close(self) -> None:
-        """Close the idle connections."""
-        self._pool.close()
-
-    def _infer(self, texts: Sequence[str], options: str, *, timeout_s: float) -> list[str | bytes] | None:
+    def recommend(
+        self, texts: Sequence[str], options: Options, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> list[Recommendation]:
+        """See :class:`Backend`."""
         try:
             response = self._pool.urlopen(
                 "POST",
                 f"/v2/models/{RECOMMEND.name}/infer",
-                body=_request(texts, options),
-                headers={"Content-Type": "application/json"},
+                body=_request(texts, options.to_json(), headers.get(REQUEST_ID)),
+                headers={**headers, "content-type": "application/json"},
                 timeout=urllib3.Timeout(total=timeout_s),
             )
         except HTTPError as error:
-            raise self._translated(error) from None
+            raise self._translated(error, timeout_s) from None
         if response.status != 200:
             raise self._refusal(response.status, response.data)
-        return self._rows(response.data)
+        return self._read(self._rows(response.data), len(texts), options.k)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._pool.close()
 
     def _rows(self, body: bytes) -> list[str | bytes] | None:
         try:
@@ -63,50 +75,80 @@ class HttpBackend(TritonBackend):
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InvalidAnswer(f"{self._url} answered with what cannot be read ({type(error).__name__}: {error})") from None
 
-    def _translated(self, error: HTTPError) -> Unavailable:
+    def _translated(self, error: HTTPError, timeout_s: float) -> Unavailable:
         # urllib3 counts a refused connection among the timeouts.
-        late = isinstance(error, HTTPTimeoutError) and not isinstance(error, NewConnectionError)
-        return DeadlineExceeded(self._url) if late else Unavailable(f"{self._url} cannot answer: {error.__cause__ or error}")
+        if isinstance(error, HTTPTimeoutError) and not isinstance(error, NewConnectionError):
+            return self._late(timeout_s)
+        kind = Unavailable if isinstance(error, SSLError) else Transient  # a certificate will not be better a moment later
+        return kind(f"{self._url} cannot answer: {error.__cause__ or error}")
 
     def _refusal(self, status: int, body: bytes) -> InvalidInput | Unavailable:
         """Triton's 400 is the input's fault; so is no other status, nor a 400 that is not Triton's."""
+        kind = Transient if status in _TRANSIENT else Unavailable
         try:
             message = str(json.loads(body)["error"])
         except (ValueError, KeyError, TypeError, RecursionError):
-            return Unavailable(f"{self._url} cannot answer: HTTP {status}")
-        return InvalidInput(message) if status == 400 else Unavailable(f"{self._url} cannot answer: HTTP {status}, {message}")
+            return kind(f"{self._url} cannot answer: HTTP {status}")
+        return InvalidInput(message) if status == 400 else kind(f"{self._url} cannot answer: HTTP {status}, {message}")
 
 
-def _request(texts: Sequence[str], options: str) -> bytes:
+def _request(texts: Sequence[str], options: str, request_id: str | None) -> bytes:
     """The inputs TEXT and OPTIONS, both BYTES of shape (batch, 1)."""
     rows = {TEXT: list(texts), OPTIONS: [options] * len(texts)}
     inputs = [
         {"name": spec.name, "datatype": spec.dtype, "shape": [len(texts), 1], "data": values} for spec, values in rows.items()
     ]
-    return json.dumps({"inputs": inputs}, ensure_ascii=False).encode()
+    request = {"inputs": inputs} if request_id is None else {"id": request_id, "inputs": inputs}
+    return json.dumps(request, ensure_ascii=False).encode()
 
 
-class _DeadlineSocket(socket.socket):
-    """A socket whose reads and writes share one deadline.
+class _Deadline:
+    """What makes all reads and writes of a socket share one deadline.
 
     A plain timeout starts anew with each read, so a server that sends a byte now and then would hold a call for ever.
     """
 
     deadline: float  # time.monotonic()
 
-    def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> int:
+    def recv_into(self, buffer: Buffer, nbytes: int | None = 0, flags: int = 0) -> int:
         self._keep_deadline()
-        return super().recv_into(buffer, nbytes, flags)
+        received: int = super().recv_into(buffer, nbytes, flags)  # type: ignore[misc]  # the socket's
+        return received
 
     def sendall(self, data: Buffer, flags: int = 0) -> None:
         self._keep_deadline()
-        super().sendall(data, flags)
+        super().sendall(data, flags)  # type: ignore[misc]
 
     def _keep_deadline(self) -> None:
         remaining_s = self.deadline - time.monotonic()
         if remaining_s <= 0:
             raise TimeoutError("timed out")
-        self.settimeout(remaining_s)
+        self.settimeout(remaining_s)  # type: ignore[attr-defined]
+
+
+class _DeadlineSocket(_Deadline, socket.socket):
+    """Without TLS."""
+
+
+class _DeadlineTlsSocket(_Deadline, ssl.SSLSocket):
+    """With TLS; made by the context, whose handshake has one timeout as a whole."""
+
+    deadline = float("inf")  # until the connection sets it
+
+    def _keep_deadline(self) -> None:
+        if self.deadline < float("inf"):
+            super()._keep_deadline()
+
+
+def _context(tls: Tls) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=tls.path("ca"))
+        if tls.certificate is not None:
+            context.load_cert_chain(tls.certificate, tls.key)
+    except (ssl.SSLError, OSError) as error:
+        raise InvalidInput(f"tls cannot be used ({error}); accepted are PEM files: ca, and certificate with its key") from None
+    context.sslsocket_class = _DeadlineTlsSocket
+    return context
 
 
 class _Connection(HTTPConnection):
@@ -128,5 +170,26 @@ class _Connection(HTTPConnection):
         self.sock = sock
 
 
+class _TlsConnection(HTTPSConnection):
+    """A connection over a _DeadlineTlsSocket. The pool connects it before it puts the request, so the clock starts there."""
+
+    _deadline: float | None = None
+
+    def connect(self) -> None:
+        self._deadline = time.monotonic() + float(self.timeout or 0)
+        super().connect()
+
+    def putrequest(self, method: str, url: str, skip_host: bool = False, skip_accept_encoding: bool = False) -> None:
+        """The first request of a connection has what connecting left of its time."""
+        deadline, self._deadline = self._deadline, None
+        if isinstance(self.sock, _DeadlineTlsSocket):
+            self.sock.deadline = time.monotonic() + float(self.timeout or 0) if deadline is None else deadline
+        super().putrequest(method, url, skip_host, skip_accept_encoding)
+
+
 class _Pool(urllib3.HTTPConnectionPool):
     ConnectionCls = _Connection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from bertrec.answers import Options, RankedItem, Recommendation
+from client.backends import NO_HEADERS
 
 
 class FakeBackend:
@@ -18,7 +19,9 @@ class FakeBackend:
         self.timeouts_s: list[float] = []
         self.closed = 0
 
-    def recommend(self, texts: Sequence[str], options: Options, *, timeout_s: float) -> list[Recommendation]:
+    def recommend(
+        self, texts: Sequence[str], options: Options, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> list[Recommendation]:
         self.asked.append(list(texts))
         self.timeouts_s.append(timeout_s)
         self.meanwhile()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]  # its stubs are a package of their own
@@ -18,6 +20,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import serialize_byte_tensor
 
 from bertrec.tensors import ANSWER
+from tests.client.fakes import recommendation
 
 LOOPBACK = "127.0.0.1"
 
@@ -81,14 +84,25 @@ def _drip(connection: socket.socket) -> None:
 
 
 @contextmanager
-def http_server(answer: Callable[[int], tuple[int, bytes]], *, delay_s: float = 0.0) -> Iterator[str]:
-    """Answers each POST with the status and body that ``answer`` gives for its number of texts; gives the url."""
+def http_server(
+    answer: Callable[[int], tuple[int, bytes]],
+    *,
+    delay_s: float = 0.0,
+    seen: list[dict[str, str]] | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[str]:
+    """Answers each POST with the status and body that ``answer`` gives for its number of texts; gives the url.
+
+    seen: gets each request's headers, and its id under ``id``.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if seen is not None:
+                seen.append({**{name.lower(): value for name, value in self.headers.items()}, "id": request.get("id", "")})
             time.sleep(delay_s)
             status, body = answer(request["inputs"][0]["shape"][0])
             self.send_response(status)
@@ -100,9 +114,11 @@ def http_server(answer: Callable[[int], tuple[int, bytes]], *, delay_s: float = 
             pass
 
     server = _QuietServer((LOOPBACK, 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
-    yield f"http://{LOOPBACK}:{server.server_port}"
+    yield f"{'http' if tls is None else 'https'}://{LOOPBACK}:{server.server_port}"
     server.shutdown()
     thread.join()
     server.server_close()
@@ -123,19 +139,28 @@ Respond = Callable[[int, grpc.ServicerContext], service_pb2.ModelInferResponse]
 
 
 @contextmanager
-def grpc_server(respond: Respond, *, delay_s: float = 0.0, port: int = 0) -> Iterator[str]:
-    """Answers each request with what ``respond`` gives for its number of texts; gives the url."""
+def grpc_server(
+    respond: Respond,
+    *,
+    delay_s: float = 0.0,
+    seen: list[dict[str, str]] | None = None,
+    tls: grpc.ServerCredentials | None = None,
+) -> Iterator[str]:
+    """Answers each request with what ``respond`` gives for its number of texts; gives the url. seen: as of http_server."""
 
     class Service(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # tritonclient has no types
         def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> service_pb2.ModelInferResponse:
+            if seen is not None:
+                seen.append({**dict(context.invocation_metadata()), "id": request.id})
             time.sleep(delay_s)
             return respond(request.inputs[0].shape[0], context)
 
     server = grpc.server(ThreadPoolExecutor(4))
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Service(), server)
-    port = server.add_insecure_port(f"{LOOPBACK}:{port}")
+    at = f"{LOOPBACK}:0"
+    port = server.add_insecure_port(at) if tls is None else server.add_secure_port(at, tls)
     server.start()
-    yield f"grpc://{LOOPBACK}:{port}"
+    yield f"{'grpc' if tls is None else 'grpcs'}://{LOOPBACK}:{port}"
     server.stop(grace=0.2).wait()
 
 
@@ -148,3 +173,43 @@ def grpc_answer(rows: Sequence[str], *, name: str = ANSWER.name, shape: Sequence
     raw = serialize_byte_tensor(np.asarray([[row.encode()] for row in rows], object))
     response.raw_output_contents.append(raw.item() if raw.size else b"")
     return response
+
+
+@contextmanager
+def server(
+    scheme: str, outcomes: Callable[[int], str | None], *, delay_s: float = 0.0, seen: list[dict[str, str]] | None = None
+) -> Iterator[str]:
+    """A server for either scheme. ``outcomes`` gives, for the number of the request from 0 on, None or the way it fails.
+
+    The ways: unavailable, overloaded (both worth a retry), broken (an error that is not) and refused (bad input).
+    """
+    numbers = count()
+
+    def http(texts: int) -> tuple[int, bytes]:
+        failure = outcomes(next(numbers))
+        if failure is None:
+            return 200, http_answer([GOOD] * texts)
+        return HTTP_FAILURES[failure], b'{"error": "so it is"}'
+
+    def over_grpc(texts: int, context: grpc.ServicerContext) -> Any:
+        failure = outcomes(next(numbers))
+        if failure is not None:
+            context.abort(GRPC_FAILURES[failure], "so it is")
+        return grpc_answer([GOOD] * texts)
+
+    if scheme == "grpc":
+        with grpc_server(over_grpc, delay_s=delay_s, seen=seen) as url:
+            yield url
+    else:
+        with http_server(http, delay_s=delay_s, seen=seen) as url:
+            yield url
+
+
+GOOD = recommendation().to_json()
+HTTP_FAILURES = {"unavailable": 503, "overloaded": 429, "broken": 500, "refused": 400}
+GRPC_FAILURES = {
+    "unavailable": grpc.StatusCode.UNAVAILABLE,
+    "overloaded": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "broken": grpc.StatusCode.INTERNAL,
+    "refused": grpc.StatusCode.INVALID_ARGUMENT,
+}

@@ -70,7 +70,7 @@ def test_an_answer_says_what_and_why_and_by_whom(recommender: Recommender, edge:
     assert first.reasons[0].signal == "lexical"
     assert first.reasons[0].sentence in ("your words: denim, dress", "your words: denim dress")
     assert [reason.score for reason in first.reasons] == sorted((reason.score for reason in first.reasons), reverse=True)
-    assert answer.served_by == ("edge" if recommender._server is None else "triton")
+    assert answer.served_by == ("triton" if recommender.counters().servers else "edge")
     assert (answer.engine, answer.truncated, answer.degraded, answer.fallback_reason) == ("fp32", False, False, None)
     assert answer.latency_ms > 0
 

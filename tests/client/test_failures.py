@@ -29,11 +29,6 @@ def lasting(at_least_s: float, at_most_s: float) -> Iterator[None]:
     assert at_least_s <= time.monotonic() - started <= at_most_s
 
 
-@pytest.fixture(params=["grpc", "http"])
-def scheme(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 def test_nobody_listens(scheme: str, tiny_bundle: Path) -> None:
     url = f"{scheme}://127.0.0.1:{servers.closed_port()}"
     with Recommender(url) as recommender, lasting(0, MARGIN_S), pytest.raises(Unavailable, match="Connection refused") as failure:
@@ -89,7 +84,7 @@ def test_several_requests_of_one_call_share_its_deadline(scheme: str) -> None:
             url = stack.enter_context(servers.http_server(lambda n: (200, servers.http_answer([GOOD] * n)), delay_s=delay_s))
         recommender = stack.enter_context(Recommender(url))
         assert len(recommender.recommend(["red"] * (MAX_BATCH_SIZE + 1))) == MAX_BATCH_SIZE + 1
-        with lasting(0.5, 0.5 + MARGIN_S), pytest.raises(DeadlineExceeded, match=r"within 0\.5 s"):
+        with lasting(0.5 * 0.9, 0.5 + MARGIN_S), pytest.raises(DeadlineExceeded, match=r"within 0\.5 s"):
             recommender.recommend(["red"] * MAX_BATCH_SIZE * requests, timeout_s=0.5)
 
 

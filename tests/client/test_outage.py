@@ -15,6 +15,7 @@ import pytest
 
 from client import Answer, Recommender, ServedBy
 from serving.triton import TritonServer
+from tests.client.opened import opened
 from tests.tiny import ITEMS, item_text
 
 THREADS = 4
@@ -30,12 +31,12 @@ def server(triton_repository: Path) -> Iterator[TritonServer]:
     started.kill()
 
 
-@pytest.fixture(params=["grpc", "http"])
+@pytest.fixture(params=["blocking-grpc", "asyncio-grpc", "blocking-http"])
 def recommender(request: pytest.FixtureRequest, server: TritonServer, tiny_bundle: Path) -> Iterator[Recommender]:
-    url = server.grpc_url if request.param == "grpc" else server.http_url
-    with Recommender(url, fallback=tiny_bundle, timeout_s=10) as opened:
-        assert opened.recommend("red").served_by is ServedBy.TRITON
-        yield opened
+    driver, scheme = request.param.split("-")
+    with opened(driver, server.grpc_url if scheme == "grpc" else server.http_url, fallback=tiny_bundle, timeout_s=10) as one:
+        assert one.recommend("red").served_by is ServedBy.TRITON
+        yield one
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,31 @@
+"""A blocking backend for asyncio: each request in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from bertrec.answers import Options, Recommendation
+
+from ..threads import in_thread
+from . import NO_HEADERS, Backend
+
+
+class ThreadedBackend:
+    """HTTP and the edge. A request that is cancelled ends in its thread, by its deadline, and nobody hears of it."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def recommend(
+        self, texts: Sequence[str], options: Options, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> list[Recommendation]:
+        """See :class:`Backend`."""
+        backend = self._backend
+        return await asyncio.wrap_future(
+            in_thread(lambda: backend.recommend(texts, options, timeout_s=timeout_s, headers=headers))
+        )
+
+    async def close(self) -> None:
+        """Close the backend."""
+        self._backend.close()

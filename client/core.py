@@ -1,0 +1,208 @@
+"""What Recommender and AsyncRecommender share: everything but who waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar
+
+from bertrec.answers import Options, Recommendation
+from bertrec.errors import InvalidInput
+from bertrec.text import clean
+
+from .answer import Answer
+from .availability import Breaker
+from .backends import AsyncBackend, Backend, open_edge
+from .counters import Counters, Tally
+from .endpoints import Endpoint, Endpoints
+from .plan import Planner
+from .settings import Fallback, Retries, Tls, checked_seconds, request_headers
+from .steps import Answered, Ask, Call
+from .tracing import Trace, Tracer
+
+DEFAULT_TIMEOUT_S = 5.0
+"""Some hundred times what one text takes on a CPU: what exceeds it is not slow but stuck."""
+
+DEFAULT_REST_S = 1.0
+"""Short, so that a server that is back is used at once; long, beside the milliseconds in which the edge answers."""
+
+DEFAULT_LATE_AFTER_S = 0.2
+"""Some ten times what a server needs for a text, and what a person still takes for immediate."""
+
+
+Kind = TypeVar("Kind")
+Connect = Callable[[str, Tls | None], Backend | AsyncBackend]
+
+
+class Wanted(TypedDict, total=False):
+    """The fields of :class:`bertrec.answers.Options`, which says what each means, as keywords."""
+
+    k: int
+    exclude: Sequence[str]
+    filters: Mapping[str, Sequence[str]]
+    history: Sequence[str]
+    popularity: float
+    diversity: float
+    rules: Sequence[Mapping[str, Any]]
+    spelling: bool
+
+
+class Core:
+    """Settings, servers, edge and counters of one recommender."""
+
+    def __init__(
+        self,
+        url: str | Sequence[str] | None = None,
+        *,
+        bundle: str | Path | None = None,
+        fallback: str | Path | Backend | None = None,
+        server: Backend | AsyncBackend | None = None,
+        fallback_policy: Fallback | str | None = None,
+        late_after_s: float = DEFAULT_LATE_AFTER_S,
+        engine: str | None = None,
+        threads: int = 0,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        rest_s: float = DEFAULT_REST_S,
+        retries: Retries | None = None,
+        hedge_after_s: float | None = None,
+        tls: Tls | None = None,
+        headers: Mapping[str, str] | None = None,
+        token: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Open the bundle, if one is given; servers are connected by the first call.
+
+        url: ``grpc://HOST[:PORT]``, ``http://…``, with TLS ``grpcs://…`` and ``https://…``; or a list of them, asked in turn.
+        bundle: answer from it, with no server.
+        fallback: the bundle that answers while the servers cannot; it is verified and loaded now, not when it is needed.
+        server: a backend instead of an address; :meth:`close` closes it, and a backend given as fallback too.
+        fallback_policy: one of :class:`Fallback`; by default ``edge`` where a fallback is given.
+        late_after_s: how long ``edge-if-late`` waits for a server before the edge begins.
+        engine, threads: encoder engine (by default the export's choice) and threads per engine (0: one per core) of the bundle.
+        timeout_s: how long a call may wait for servers, all attempts together; the edge's own computing comes on top.
+        rest_s: how long a server that failed is left alone before one call tries it again.
+        retries: see :class:`Retries`. hedge_after_s: send a second request where the first took so long; by default never.
+        tls, headers, token: see :class:`Tls`; what every request carries; ``token`` is sent as ``authorization: Bearer``.
+
+        Raises InvalidInput for arguments that do not fit together, InvalidBundle, and MissingDependency without onnxruntime.
+        """
+        self._timeout_s = checked_seconds("timeout_s", timeout_s)
+        self._headers = request_headers(headers, token)
+        self._retries = _of_type("retries", retries, Retries) or Retries()
+        rest_s = checked_seconds("rest_s", rest_s)
+        if sum(given is not None for given in (url, bundle, server)) != 1:
+            raise InvalidInput("give either url, the address of a server such as grpc://127.0.0.1:8001, or bundle, a folder")
+        policy = _policy(fallback_policy, fallback, bundle)
+        name, edge = ("fallback", fallback) if bundle is None else ("bundle", bundle)
+        if not isinstance(edge, str | Path | Backend | None):
+            raise InvalidInput(f"{name} is of type {type(edge).__name__}; accepted is the folder of a bundle")
+        self._clock = clock
+        self._closed = False
+        self._tally = Tally()
+        self._tracer = Tracer()
+        self._edge = open_edge(edge, engine=engine, threads=threads) if isinstance(edge, str | Path) else edge
+        backends = [("server", server)] if server is not None else []
+        if url is not None:
+            backends = _named(url, _of_type("tls", tls, Tls), self._connect)
+        self._servers = [self._endpoint(name, backend, rest_s) for name, backend in backends]
+        self._planner = Planner(
+            Endpoints(self._servers, insist=policy is Fallback.NONE) if self._servers else None,
+            fallback=policy,
+            late_after_s=checked_seconds("late_after_s", late_after_s),
+            hedge_after_s=None if hedge_after_s is None else checked_seconds("hedge_after_s", hedge_after_s),
+            retries=self._retries,
+            tally=self._tally,
+            clock=clock,
+        )
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """What else the one or the other needs."""
+
+    def _connect(self, url: str, tls: Tls | None) -> Backend | AsyncBackend:
+        raise NotImplementedError  # Recommender and AsyncRecommender each have their own
+
+    def _endpoint(self, name: str, backend: Backend | AsyncBackend, rest_s: float) -> Endpoint:
+        return Endpoint(name, backend, Breaker(name, opens_after=self._retries.attempts, rest_s=rest_s, clock=self._clock))
+
+    def counters(self) -> Counters:
+        """What this recommender has done so far; ``.to_prometheus()`` writes it as text."""
+        return self._tally.read({one.name: one.breaker.state for one in self._servers})
+
+    def _call(self, text: object, timeout_s: float | None, options: Wanted) -> Call:
+        """The call, checked. Raises InvalidInput for whatever the server need not be asked about."""
+        if self._closed:
+            raise InvalidInput("this recommender is closed; make a new one")
+        wanted = Options(**options)
+        wait_s = self._timeout_s if timeout_s is None else checked_seconds("timeout_s", timeout_s)
+        return Call(_cleaned(text, blank=bool(wanted.history)), wanted, wait_s, self._clock())
+
+    @contextmanager
+    def _attempt(self, ask: Ask, trace: Trace) -> Iterator[dict[str, str]]:
+        """Around a request to a server: its headers, its span, and the breaker's verdict."""
+        assert ask.endpoint is not None
+        with ask.endpoint.judged(self._clock), self._tracer.attempt(trace, ask.endpoint.name, self._headers) as headers:
+            yield headers
+
+    def _answers(self, call: Call, answered: Answered, trace: Trace) -> list[Answer]:
+        latency_ms = 1e3 * (self._clock() - call.started)
+        return [_answer(found, answered, call, latency_ms, trace.request_id) for found in answered.recommendations]
+
+
+def _answer(found: Recommendation, answered: Answered, call: Call, latency_ms: float, request_id: str) -> Answer:
+    return Answer(
+        items=found.items,
+        truncated=found.truncated,
+        engine=found.engine,
+        bundle=found.bundle,
+        rules=found.rules,
+        corrections=found.corrections,
+        served_by=answered.served_by,
+        latency_ms=latency_ms,
+        fallback_reason=answered.fallback_reason,
+        stages_ms=call.stages_ms,
+        attempts=call.attempts,
+        request_id=request_id,
+    )
+
+
+def _policy(given: Fallback | str | None, fallback: object, bundle: object) -> Fallback:
+    if bundle is not None and (fallback is not None or given is not None):
+        raise InvalidInput("fallback goes with url: a bundle that answers in this process needs no fallback")
+    if given is None:
+        return Fallback.NONE if fallback is None else Fallback.EDGE
+    try:
+        policy = Fallback(given)
+    except ValueError:
+        raise InvalidInput(f"fallback_policy is {given!r}; accepted are {', '.join(Fallback)}") from None
+    if (policy is Fallback.NONE) != (fallback is None):
+        beside = "with no fallback" if fallback is None else "with a fallback"
+        raise InvalidInput(
+            f"fallback_policy is {str(policy)!r} {beside}; give a bundle as fallback and edge or edge-if-late, or neither"
+        )
+    return policy
+
+
+def _named(url: object, tls: Tls | None, connect: Connect) -> list[tuple[str, Backend | AsyncBackend]]:
+    urls: list[Any] = list(url) if isinstance(url, list | tuple) else [url]
+    if not urls or len(set(map(str, urls))) < len(urls):
+        raise InvalidInput(f"url is {url!r}; accepted is an address, or a list of one or more that differ")
+    return [(one, connect(one, tls)) for one in urls]
+
+
+def _of_type(name: str, given: Kind | None, wanted: type[Kind]) -> Kind | None:
+    if given is not None and not isinstance(given, wanted):
+        raise InvalidInput(f"{name} is of type {type(given).__name__}; accepted is a bertrec.client.{wanted.__name__}")
+    return given
+
+
+def _cleaned(text: object, *, blank: bool) -> list[str]:
+    """The texts, cleaned. blank: a text may be blank, and becomes an empty one."""
+    if not isinstance(text, str | list | tuple):
+        raise InvalidInput(f"text is of type {type(text).__name__}; accepted is a str, or a list of them")
+    texts = [text] if isinstance(text, str) else text
+    return [
+        "" if blank and isinstance(one, str) and not one.strip() else clean(one, position) for position, one in enumerate(texts)
+    ]
