@@ -1,33 +1,46 @@
-"""``python -m serving``: assemble a Triton repository, or bring one up on this machine until Ctrl-C."""
+"""``python -m serving``: assemble a Triton repository, bring one up on this machine until Ctrl-C, update it, probe it."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import logging
+import os
 import shlex
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bertrec.errors import BertrecError
+from bertrec.errors import BertrecError, ServerFailed, Unavailable
+from serving import _supervise
+from serving._flags import Ports, equivalent_commands
+from serving._watch import Watch
 from serving.assemble import Target, assemble, describe
+from serving.control import CONTROL_FILE, ModelControl
+from serving.probe import probe
 from serving.triton import LOOPBACK, TritonServer
+from serving.update import roll_back, update
 
 BAD_USAGE = 2  # argparse's own code for it
-SERVER_DIED = 1
+SERVER_DIED = WRONG_ANSWER = 1
+CONTROL_KEY = "CONTROL_KEY"
+"""The environment variable that holds the key of a server that ``up`` did not start, as in the commands of ``up --dry-run``."""
 POLL_S = 0.2
+WATCH_S = 1.0
 EXAMPLE_TEXT = "a warm coat that is not bulky"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, 1 if the server died, 2 if what was asked cannot be done."""
+    """Returns the exit code: 0, 1 if the server died or a probe failed, 2 if what was asked cannot be done."""
     given = _parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s")
+    commands = {"assemble": _assemble, "up": _up, "update": _update, "probe": _probe}
     try:
-        return _assemble(given) if given.command == "assemble" else _up(given)
+        return commands[given.command](given)
     except (BertrecError, OSError) as error:  # OSError: a folder that cannot be written, a full disk
         print(f"error: {error}", file=sys.stderr)
         return BAD_USAGE
@@ -47,10 +60,24 @@ def _parser() -> argparse.ArgumentParser:
         up.add_argument(f"--{name}-port", default=port, type=int, metavar="N", help=f"default: {port}; 0: a free one")
     up.add_argument("--address", default=LOOPBACK, help=f"default: {LOOPBACK}, this machine alone; 0.0.0.0: every network")
     up.add_argument("--log", type=Path, metavar="FILE", help="where Triton's own log goes")
+    up.add_argument("--cache-mb", default=0, type=int, metavar="N", help="keep answers in so many MiB (default: 0, none)")
+    up.add_argument("--repository", type=Path, metavar="DIR", help="serve this one, which can be updated while it is served")
+    up.add_argument("--dry-run", action="store_true", help="print the commands that would serve the same elsewhere, and end")
 
-    for command in (assembling, up):
-        command.add_argument("--bundle", required=True, type=Path, metavar="BUNDLE")
-        command.add_argument("--engine", metavar="NAME", help="the bundle's encoder engine (default: the export's choice)")
+    updating = commands.add_parser("update", help="serve another bundle as a new version, without a pause; or take it back")
+    updating.add_argument("--repository", required=True, type=Path, metavar="DIR", help="the one that is served")
+    updating.add_argument("--url", metavar="URL", help=f"its HTTP address, if up did not start it; its key: ${CONTROL_KEY}")
+    updating.add_argument("--keep", default=2, type=int, metavar="N", help="versions that stay loaded (default: 2)")
+    updating.add_argument("--rollback", action="store_true", help="take the newest version out of service")
+
+    probing = commands.add_parser("probe", help="ask a server, and end with 1 where its answer is not the bundle's")
+    probing.add_argument("--url", required=True, metavar="URL", help="such as grpc://127.0.0.1:8001")
+    probing.add_argument("--timeout", default=5.0, type=float, metavar="SECONDS", help="default: 5")
+
+    for command, required in ((assembling, True), (up, False), (updating, False), (probing, True)):
+        command.add_argument("--bundle", required=required, type=Path, metavar="BUNDLE")
+        if command is not probing:
+            command.add_argument("--engine", metavar="NAME", help="the bundle's encoder engine (default: the export's choice)")
     return parser
 
 
@@ -66,20 +93,86 @@ def _assemble(given: argparse.Namespace) -> int:
 def _up(given: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    print(f"starting Triton on {given.bundle} …", flush=True)
+    if not given.dry_run:
+        print(f"starting Triton on {given.bundle or given.repository} …", flush=True)
     try:
-        with tempfile.TemporaryDirectory(prefix="bertrec-repository-") as folder:
-            repository = assemble(given.bundle, Path(folder, "repository"), target=Target.CPU, engine=given.engine)
-            ports = {"grpc_port": given.grpc_port, "http_port": given.http_port, "metrics_port": given.metrics_port}
-            with TritonServer(repository, **ports, address=given.address, log_path=given.log) as server:
-                _tell(server)
-                while server.is_alive():
-                    time.sleep(POLL_S)
-            print("error: Triton ended by itself" + (f"; see {given.log}" if given.log else ""), file=sys.stderr)
-            return SERVER_DIED
+        with _repository(given) as repository:
+            ports = Ports(given.grpc_port, given.http_port, given.metrics_port)
+            if given.dry_run:
+                for command in equivalent_commands(describe(repository), ports=ports, cache_mb=given.cache_mb).values():
+                    print(command)
+                return 0
+            return _serve(given, repository, ports)
     except KeyboardInterrupt:
         print("stopped")
         return 0
+
+
+@contextlib.contextmanager
+def _repository(given: argparse.Namespace) -> Iterator[Path]:
+    """The repository to serve: the one that is named, written from the bundle if one is named too; or one for this run alone."""
+    if given.repository is not None:
+        if given.bundle is not None:
+            assemble(given.bundle, given.repository, target=Target.CPU, engine=given.engine)
+        describe(given.repository)
+        yield given.repository
+    elif given.bundle is None:
+        raise ServerFailed("neither --bundle nor --repository is given; name what is to be served")
+    else:
+        with tempfile.TemporaryDirectory(prefix=_supervise.folder_prefix("repository")) as folder:
+            yield assemble(given.bundle, Path(folder, "repository"), target=Target.CPU, engine=given.engine)
+
+
+def _serve(given: argparse.Namespace, repository: Path, ports: Ports) -> int:
+    named = {f"{name}_port": port for name, port in vars(ports).items()}
+    options = {"address": given.address, "log_path": given.log, "cache_mb": given.cache_mb}
+    with TritonServer(repository, **named, **options) as server, _known(server, repository):
+        _tell(server)
+        watch, next_look_s = Watch(server.pid, ModelControl(server.http_url, server.control.key)), 0.0
+        while server.is_alive():
+            if time.monotonic() >= next_look_s:
+                with contextlib.suppress(ServerFailed):  # it ended, or hangs, or the next look succeeds
+                    watch.look()
+                next_look_s = time.monotonic() + WATCH_S
+            time.sleep(POLL_S)
+    print("error: Triton ended by itself" + (f"; see {given.log}" if given.log else ""), file=sys.stderr)
+    return SERVER_DIED
+
+
+@contextlib.contextmanager
+def _known(server: TritonServer, repository: Path) -> Iterator[None]:
+    """Write where the server is and its key beside what it serves, for ``update``; readable by its owner alone."""
+    path = repository / CONTROL_FILE
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        json.dump({"url": server.http_url, "key": server.control.key, "process": server.pid}, file)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _update(given: argparse.Namespace) -> int:
+    key = os.environ.get(CONTROL_KEY, "")
+    control = ModelControl(given.url, key) if given.url else ModelControl.of(given.repository)
+    if given.rollback:
+        version = roll_back(given.repository, control)
+    elif given.bundle is None:
+        raise ServerFailed("neither --bundle nor --rollback is given; name the bundle that is to be served")
+    else:
+        version = update(given.repository, given.bundle, control, engine=given.engine, keep=given.keep)
+    print(f"version {version} is served: bundle {describe(given.repository).bundle}")
+    return 0
+
+
+def _probe(given: argparse.Namespace) -> int:
+    try:
+        found = probe(given.url, given.bundle, timeout_s=given.timeout)
+    except Unavailable as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_ANSWER
+    print(f"{given.url} answers rightly: {found.items} items of bundle {found.bundle} in {found.latency_ms:.1f} ms")
+    return 0
 
 
 def _interrupt(*_: object) -> None:

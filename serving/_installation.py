@@ -56,7 +56,7 @@ class Installation:
             python_backend=package / "tritonserver/backends/python",
             stub=package / "tritonserver/python_backend_stubs" / PYTHON / "triton_python_backend_stub",
         )
-        for path in (found.server, found.libraries, found.python_backend, found.stub):
+        for path in vars(found).values():
             if not path.exists():
                 raise ServerFailed(f"{path} is missing from nvidia-pytriton; install it again: pip install 'bertrec[serving]'")
         return found

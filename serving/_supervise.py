@@ -49,6 +49,19 @@ def remove_abandoned_regions() -> None:
                 path.unlink()
 
 
+def remove_abandoned_folders(parent: Path) -> None:
+    """Remove from ``parent`` the temporary folders of programs that are dead, named ``bertrec-<what>-<pid>-…``."""
+    for path in parent.glob(f"{PREFIX_STEM}-*"):
+        found = re.match(rf"{PREFIX_STEM}-[a-z]+-(\d+)-", path.name)
+        if found and not Path("/proc", found[1]).exists():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def folder_prefix(what: str) -> str:
+    """A prefix for the name of a temporary folder, which tells whose it is."""
+    return f"{PREFIX_STEM}-{what}-{os.getpid()}-"
+
+
 def _die_with_parent() -> None:
     """In the child: be killed when the supervisor is, which then could not do it."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -58,6 +58,7 @@ class Repository:
     engine: str
     version: int
     commands: dict[str, str]
+    last_version: int = 0  # the highest number that an update ever used; 0 where there was none
 
 
 def assemble(bundle_folder: Path, output: Path, *, target: Target, engine: str | None = None, version: int = 1) -> Path:

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -23,15 +22,13 @@ from typing import IO
 from bertrec.errors import ServerFailed
 from bertrec.tensors import MODELS
 from serving import _supervise
+from serving._flags import EXIT_TIMEOUT_S, Control, Ports, cache_environment, local_command
 from serving._installation import Installation
 from serving.assemble import MODELS_FOLDER, Target, describe
 
 log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
-EXIT_TIMEOUT_S = 3
-"""How long requests in flight may keep a stopping server; then it exits anyway."""
-
 GRACE_S = EXIT_TIMEOUT_S + 7.0
 """How long a stopping server may take in all; unloading a model alone takes it a second or two. Then it is killed."""
 
@@ -44,17 +41,11 @@ REASONS = (
 )
 """Lines of Triton's log that say why it failed, most telling first, and how to say it."""
 
+LEAST_SHARED_MEMORY = 32 * 2**20
+"""Each of the three models' processes takes 1 MiB at the start and more for large batches. Docker gives 64 MiB if not told."""
+
 START_ATTEMPTS = 3
 """Somebody else may take a free port between its choice and the server's start; then others are chosen."""
-
-
-@dataclass(frozen=True)
-class Ports:
-    """Where the server listens."""
-
-    grpc: int
-    http: int
-    metrics: int
 
 
 class TritonServer:
@@ -73,11 +64,16 @@ class TritonServer:
         address: str = LOOPBACK,
         log_path: Path | None = None,
         ready_timeout_s: float = 60.0,
+        cache_mb: int = 0,
     ) -> None:
         """``repository`` is what :func:`serving.assemble.assemble` wrote, for the target cpu.
 
-        Port 0 has a free one chosen. The server's own log goes to ``log_path``, if given.
+        Port 0 has a free one chosen. The server's own log goes to ``log_path``, if given. ``cache_mb`` is the memory, in MiB,
+        in which ``recommend`` keeps answers, to be given again to an equal request; 0 for none.
+        Raises InvalidInput for a cache that has no such size.
         """
+        self._caching = cache_environment(cache_mb)
+        self._control = Control()
         self._repository = Path(repository)
         self._wanted = Ports(grpc_port, http_port, metrics_port)
         self._address = address
@@ -100,6 +96,8 @@ class TritonServer:
         _check_target(self._repository)
         installation = Installation.find()
         _supervise.remove_abandoned_regions()
+        _supervise.remove_abandoned_folders(Path(tempfile.gettempdir()))
+        _check_shared_memory()
         for attempt in range(1, START_ATTEMPTS + 1):
             self._ports = _choose_ports(self._address, self._wanted)
             try:
@@ -130,6 +128,11 @@ class TritonServer:
     def metrics_url(self) -> str:
         """Such as ``http://127.0.0.1:8002/metrics``."""
         return f"http://{self._host}:{self._started.metrics}/metrics"
+
+    @property
+    def control(self) -> Control:
+        """What it takes to load and unload models (:mod:`serving.update`)."""
+        return self._control
 
     @property
     def pid(self) -> int:
@@ -183,26 +186,24 @@ class TritonServer:
         return LOOPBACK if self._address == "0.0.0.0" else self._address
 
     def _launch(self, installation: Installation, ports: Ports) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="bertrec-triton-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=_supervise.folder_prefix("triton")))
         installation.lay_out(self._folder)
         self._log = self._log_path.open("w+b") if self._log_path else tempfile.TemporaryFile()
-        command = [
-            str(installation.server),
-            *(f"--model-repository={self._repository / MODELS_FOLDER}", f"--model-config-name={Target.CPU.value}"),
-            "--disable-auto-complete-config",  # the configs are complete; completing them starts every stub twice
-            f"--backend-directory={self._folder / 'backends'}",
-            f"--backend-config=python,shm-region-prefix-name={self._region_prefix}",
-            *(f"--grpc-address={self._address}", f"--grpc-port={ports.grpc}"),
-            *(f"--http-address={self._address}", f"--http-port={ports.http}"),
-            *(f"--metrics-address={self._address}", f"--metrics-port={ports.metrics}", "--allow-gpu-metrics=false"),
-            f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
-        ]
+        command = local_command(
+            installation,
+            self._repository / MODELS_FOLDER,
+            folder=self._folder,
+            ports=ports,
+            address=self._address,
+            region_prefix=self._region_prefix,
+            control=self._control,
+        )
         self._supervisor = subprocess.Popen(
             [sys.executable, "-I", "-S", _supervise.__file__, self._region_prefix, str(self._folder), str(GRACE_S), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=installation.environment(self._folder),
+            env={**installation.environment(self._folder), **self._caching},
             start_new_session=True,  # Ctrl-C at the terminal is for the program, which then stops the server in order
         )
         assert self._supervisor.stdout is not None
@@ -241,6 +242,15 @@ def _check_target(repository: Path) -> None:
         raise ServerFailed(
             f"{repository} is for the target {target}, which needs NVIDIA's container; assemble one for this machine: "
             f"python -m serving assemble --target {Target.CPU.value} --bundle BUNDLE --output DIR"
+        )
+
+
+def _check_shared_memory() -> None:
+    free = shutil.disk_usage(_supervise.REGIONS).free
+    if free < LEAST_SHARED_MEMORY:
+        raise ServerFailed(
+            f"{_supervise.REGIONS} has {free // 2**20} MiB free; Triton's python backend needs {LEAST_SHARED_MEMORY // 2**20}: "
+            "remove what others left there, mount it larger, or start the container with --shm-size=256m"
         )
 
 

@@ -27,7 +27,7 @@ MAY_IMPORT = {
 
 THIRD_PARTY = {
     "bertrec": {"numpy", "symspellpy", "tokenizers", "onnxruntime", "onnxruntime_extensions"},
-    "client": {"numpy", "tritonclient", "urllib3"},
+    "client": {"grpc", "numpy", "starlette", "tenacity", "tritonclient", "urllib3", "uvicorn"},
     "triton_models": {"numpy", "triton_python_backend_utils"},
 }
 """What those that run without the training environment may import besides the standard library."""

@@ -45,3 +45,11 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
         time.sleep(0.02)
+
+
+def stub_of(server: int, model: str) -> int:
+    """The living process that runs a model's only instance."""
+    named = f"/models/{model}/".encode()
+    processes = [one for one in members(server) if one != server and named in Path(f"/proc/{one}/cmdline").read_bytes()]
+    (stub,) = processes
+    return stub

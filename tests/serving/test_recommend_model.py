@@ -72,6 +72,24 @@ class Response:
 
 
 @dataclass
+class MetricFamily:
+    """As pb_utils.MetricFamily, and its own only metric; what it counts is tested in a real server."""
+
+    name: str
+    description: str
+    kind: int
+
+    COUNTER = 0
+
+    def Metric(self, labels: Mapping[str, str]) -> MetricFamily:  # noqa: N802  # the backend's name
+        assert labels["version"]
+        return self
+
+    def increment(self, value: float) -> None:
+        assert value >= 0
+
+
+@dataclass
 class Server:
     """The other models of the server, and how often each was asked for how many texts."""
 
@@ -108,6 +126,7 @@ def model(triton_repository: Path, server: Server, monkeypatch: pytest.MonkeyPat
 
     vars(utils).update(
         Tensor=Tensor,
+        MetricFamily=MetricFamily,
         TritonError=TritonError,
         InferenceRequest=request,
         InferenceResponse=lambda output_tensors=(), error=None: Response(list(output_tensors), error),

@@ -9,8 +9,10 @@ engine files) and ``engine.txt`` (the name of the encoder engine). Runs on Pytho
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,18 +28,101 @@ from bertrec.answers import Options, Recommendation  # noqa: E402
 from bertrec.bundle import Bundle  # noqa: E402
 from bertrec.errors import InvalidAnswer, InvalidInput, Unavailable  # noqa: E402
 from bertrec.pipeline import Pipeline, Query, RunModel, Tensors  # noqa: E402
-from bertrec.tensors import ANSWER, ENCODER, OPTIONS, RANKER, TEXT, ModelSpec  # noqa: E402
+from bertrec.tensors import ANSWER, ATTENTION_MASK, ENCODER, OPTIONS, RANKER, TEXT, ModelSpec  # noqa: E402
 
 MOST_CHARACTERS = 1000
 """Of an error's message, which may quote what was sent; gRPC refuses to carry more than 8 KiB of it."""
 
+CACHE_VARIABLE = "BERTREC_CACHE_MB"
+"""How many MiB of answers to keep; 0, or not set: none."""
+
+MIB = 2**20
+
+COUNTERS = {
+    "texts": "Texts that were answered",
+    "cache_hits": "Texts that were answered from the cache",
+    "truncated_texts": "Texts that were longer than the encoder reads",
+    "tokens": "Tokens that the encoder read, padding aside",
+    "padded_tokens": "Tokens that the encoder computed, padding included",
+}
+
+Key = tuple[str, str]
+"""A text and its options, as they were sent."""
+
 
 @dataclass(frozen=True)
 class Asked:
-    """One request of the batch: its queries, or why it has none."""
+    """One request of the batch: its texts with their options, and the answers that the cache had, or queries, or an error."""
 
-    queries: list[Query]
+    keys: list[Key]
+    cached: list[bytes] | None = None
+    queries: Sequence[Query] = ()
     error: Exception | None = None
+
+
+class Cache:
+    """Answers by what was asked, the ones used last kept. It belongs to one version of one bundle, and ends with it.
+
+    Triton's own response cache (2.51) keeps errors too, and gives them again as answers without outputs.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._answers: OrderedDict[Key, bytes] = OrderedDict()
+
+    def get(self, keys: Sequence[Key]) -> list[bytes] | None:
+        """The answers to all of a request's texts, or None."""
+        if not self._most_bytes or any(key not in self._answers for key in keys):
+            return None
+        for key in keys:
+            self._answers.move_to_end(key)
+        return [self._answers[key] for key in keys]
+
+    def put(self, keys: Sequence[Key], answers: Sequence[bytes]) -> None:
+        """Keep answers; the oldest go when there is no room."""
+        for key, answer in zip(keys, answers, strict=True):
+            size = _size(key, answer)
+            if size > self._most_bytes or key in self._answers:
+                continue
+            self._answers[key] = answer
+            self._bytes += size
+            while self._bytes > self._most_bytes:
+                self._bytes -= _size(*self._answers.popitem(last=False))
+
+
+def _size(key: Key, answer: bytes) -> int:
+    """Bytes that an entry takes, at most 4 a character, and those of its objects."""
+    return 4 * (len(key[0]) + len(key[1])) + len(answer) + 400
+
+
+class Counters:
+    """The metrics of this version, beside Triton's: ``bertrec_…_total`` at the metrics endpoint."""
+
+    def __init__(self, version: int) -> None:
+        self._version = str(version)
+        self._families = {
+            name: pb_utils.MetricFamily(f"bertrec_{name}_total", text, pb_utils.MetricFamily.COUNTER)
+            for name, text in COUNTERS.items()
+        }
+        self._buckets = pb_utils.MetricFamily(
+            "bertrec_bucket_texts_total", "Texts by the length that they were padded to", pb_utils.MetricFamily.COUNTER
+        )
+        self._all = {name: family.Metric(labels={"version": self._version}) for name, family in self._families.items()}
+        self._by_bucket: dict[int, Any] = {}
+
+    def add(self, name: str, number: int) -> None:
+        """Count so many of one of ``COUNTERS``."""
+        self._all[name].increment(number)
+
+    def encoded(self, mask: Any) -> None:  # noqa: ANN401
+        """Count a batch of the encoder by its attention mask, (batch, tokens)."""
+        rows, length = mask.shape
+        if length not in self._by_bucket:
+            self._by_bucket[length] = self._buckets.Metric(labels={"version": self._version, "tokens": str(length)})
+        self._by_bucket[length].increment(rows)
+        self.add("tokens", int(mask.sum()))
+        self.add("padded_tokens", mask.size)
 
 
 class TritonPythonModel:
@@ -46,9 +131,11 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Open the bundle. The version of the engines to ask is this model's own, so that a rolling update never mixes two."""
         version = int(args["model_version"])
+        self._counters = Counters(version)
+        self._cache = Cache(int(os.environ.get(CACHE_VARIABLE) or 0) * MIB)
         self._pipeline = Pipeline(
             Bundle.open(HERE / "bundle", engines=False),
-            encoder=_model(ENCODER, version),
+            encoder=self._counted(_model(ENCODER, version)),
             ranker=_model(RANKER, version),
             engine=(HERE / "engine.txt").read_text(encoding="utf-8").strip(),
         )
@@ -56,19 +143,44 @@ class TritonPythonModel:
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One response for each request: all that can be answered run as one batch, the others get an error of their own."""
         asked = [self._read(request) for request in requests]
+        queries = [query for one in asked for query in one.queries]
         try:
-            answers = iter(self._pipeline.answer([query for one in asked for query in one.queries]))
+            answers = iter(self._pipeline.answer(queries) if queries else [])
         except Exception as error:  # whatever it was, every request is answered and the server goes on
-            return [_refuse(one.error or error) for one in asked]
-        return [_refuse(one.error) if one.error else _answer([next(answers) for _ in one.queries]) for one in asked]
+            return [_answer(one.cached) if one.cached else _refuse(one.error or error) for one in asked]
+        return [self._respond(one, answers) for one in asked]
 
     def _read(self, request: Any) -> Asked:  # noqa: ANN401  # the backend's classes exist only inside Triton
         try:
-            texts = _strings(request, TEXT.name)
-            options = [Options.from_json(text) for text in _strings(request, OPTIONS.name)]
-            return Asked(self._pipeline.queries(texts, options))
+            texts, options = _strings(request, TEXT.name), _strings(request, OPTIONS.name)
+            keys = list(zip(texts, options, strict=True))
+            if cached := self._cache.get(keys):
+                return Asked(keys, cached)
+            return Asked(keys, queries=self._pipeline.queries(texts, [Options.from_json(text) for text in options]))
         except Exception as error:  # a request that nobody thought of must not hurt those beside it
-            return Asked([], error)
+            return Asked([], error=error)
+
+    def _respond(self, one: Asked, answers: Iterator[Recommendation]) -> Any:  # noqa: ANN401
+        if one.error:
+            return _refuse(one.error)
+        self._counters.add("texts", len(one.keys))
+        if one.cached:
+            self._counters.add("cache_hits", len(one.keys))
+            return _answer(one.cached)
+        found = [next(answers) for _ in one.queries]
+        written = [answer.to_json().encode() for answer in found]
+        self._cache.put(one.keys, written)
+        self._counters.add("truncated_texts", sum(answer.truncated for answer in found))
+        return _answer(written)
+
+    def _counted(self, run: RunModel) -> RunModel:
+        """The same, with what the encoder reads counted."""
+
+        def counted(inputs: Tensors) -> Tensors:
+            self._counters.encoded(inputs[ATTENTION_MASK.name])
+            return run(inputs)
+
+        return counted
 
 
 def _strings(request: Any, name: str) -> list[str]:  # noqa: ANN401
@@ -103,8 +215,8 @@ def _model(spec: ModelSpec, version: int) -> RunModel:
     return run
 
 
-def _answer(recommendations: Sequence[Recommendation]) -> Any:  # noqa: ANN401
-    values = np.asarray([[one.to_json().encode()] for one in recommendations], np.object_)  # (batch, 1)
+def _answer(answers: Sequence[bytes]) -> Any:  # noqa: ANN401
+    values = np.asarray([[one] for one in answers], np.object_)  # (batch, 1)
     return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(ANSWER.name, values)])
 
 

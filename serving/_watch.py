@@ -1,0 +1,55 @@
+"""Brings back models whose process died inside a living server.
+
+Triton 2.51 does not: a killed stub of the python backend stays dead, each request to its model waits for a second and fails, and
+the server, the model and the index go on to say ready.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from pathlib import Path
+
+from serving.control import ModelControl
+
+log = logging.getLogger(__name__)
+
+Found = set[tuple[str, int]]
+
+
+class Watch:
+    """Looks at one server's stubs; :meth:`look` is to be called about once a second."""
+
+    def __init__(self, server_pid: int, control: ModelControl) -> None:
+        self._pid = server_pid
+        self._control = control
+        self._missed: Found = set()
+
+    def look(self) -> list[str]:
+        """Load those models anew that miss a process for the second time in a row, and return their names.
+
+        Raises ServerFailed where the server does not answer or a model does not load.
+        """
+        ready = {key for key, state in self._control.states().items() if state == "READY"}
+        missing = ready - _living(self._pid)
+        dead = sorted({model for model, _ in missing & self._missed})
+        self._missed = missing
+        for model in dead:
+            log.warning("the process of model %s died; it is loaded anew", model)
+            self._control.reload(model)
+        return dead
+
+
+def _living(server_pid: int) -> Found:
+    """(model, version) of the server's living stubs, by their command lines."""
+    found: Found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            if int(parent) != server_pid or state == "Z":
+                continue
+            command = (folder / "cmdline").read_bytes().decode(errors="replace")
+            if named := re.search(r"/([^/\0]+)/(\d+)/model\.\w+\0", command):
+                found.add((named[1], int(named[2])))
+    return found

@@ -1,0 +1,172 @@
+"""Dockerfiles, compose and kustomize agree with what serving assembles, and run with as few rights as they need."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from serving.assemble import CONTAINER, DEFAULT_TAG, TEMPLATES, Target
+from serving.triton import READY_PATH
+from tests.deploy.files import BASE, CHECKOUT, DEPLOY, OBSERVABILITY, dockerfile, manifests, read, words
+
+PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
+TARGETS = {"Dockerfile.cpu": Target.CPU, "Dockerfile.gpu": Target.GPU_ORT}
+FILES = [path for folder in (DEPLOY, OBSERVABILITY) for path in sorted(folder.rglob("*.y*ml"))]
+UID = 1000
+
+
+def option(command: list[str], name: str) -> str:
+    return next(word.partition("=")[2] for word in command if word.startswith(f"--{name}="))
+
+
+@pytest.fixture
+def pod() -> Any:
+    return manifests()["Deployment"]["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CHECKOUT / "serving").as_posix())
+def test_every_yaml_file_is_read_and_no_key_comes_twice(path: Path) -> None:
+    assert read(path)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_an_image_serves_the_target_that_was_assembled(name: str) -> None:
+    found = dockerfile(name)
+    assert found["ARG"] == [f"TAG={DEFAULT_TAG}"]
+    assert found["FROM"] == [CONTAINER.replace("{tag}", "${TAG}")]
+    command = words(found["CMD"][0])
+    assert command[0] == "tritonserver"
+    target = option(command, "model-config-name")
+    assert target == TARGETS[name].value
+    for model in ("recommend", "encoder", "ranker"):
+        assert (TEMPLATES / model / "configs" / f"{target}.pbtxt").is_file()
+    assert found["EXPOSE"] == [" ".join(str(port) for port in PORTS.values())]
+    assert f"http://127.0.0.1:{PORTS['http']}{READY_PATH}" in found["HEALTHCHECK"][0]
+    assert found["USER"] == [f"{UID}:{UID}"]
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_an_image_has_the_packages_that_were_tried(name: str) -> None:
+    tried = (CHECKOUT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    installed = re.findall(r"\S+==\S+", dockerfile(name)["RUN"][0])
+    assert {package.split("==")[0] for package in installed} == {"symspellpy", "tokenizers"}
+    assert set(installed) <= set(tried)
+
+
+def test_the_edge_image_serves_a_bundle_and_is_not_root() -> None:
+    found = dockerfile("Dockerfile.edge")
+    assert words(found["CMD"][0])[:4] == ["bertrec", "serve", "--bundle", "/bundle"]
+    assert found["USER"] == [f"{UID}:{UID}"]
+    assert READY_PATH in found["HEALTHCHECK"][0]
+
+
+def test_compose_publishes_on_this_machine_alone_and_writes_nowhere() -> None:
+    services = read(DEPLOY / "compose.yaml")["services"]
+    for service in services.values():
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+        assert all(volume.endswith(":ro") for volume in service["volumes"])
+        assert re.search(r":[^:]*\d", service["image"]) or service["image"].startswith("bertrec-triton:")  # never "latest"
+    for name, file in (("triton", "Dockerfile.cpu"), ("triton-gpu", "Dockerfile.gpu")):
+        service = services[name]
+        assert (CHECKOUT / service["build"]["dockerfile"]).name == file
+        assert (DEPLOY / service["build"]["context"]).resolve() == CHECKOUT
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["user"] == f"{UID}:{UID}"
+        assert service["ports"] == [f"127.0.0.1:{port}:{port}" for port in PORTS.values()]
+        assert {"server"} <= set(service["networks"]["default"]["aliases"])  # whom Prometheus asks
+
+
+def test_what_compose_mounts_is_there() -> None:
+    for service in read(DEPLOY / "compose.yaml")["services"].values():
+        for volume in service["volumes"]:
+            source = volume.partition(":")[0]
+            assert source.startswith("${MODELS") or (DEPLOY / source).exists()
+
+
+def test_the_pod_serves_as_the_image_does(pod: Any) -> None:
+    (container,) = pod["containers"]
+    assert container["args"] == words(dockerfile("Dockerfile.cpu")["CMD"][0])
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == PORTS
+    (models,) = (mount for mount in container["volumeMounts"] if mount["name"] == "models")
+    assert (models["mountPath"], models["readOnly"]) == (option(container["args"], "model-repository"), True)
+
+
+def test_probes_ask_what_triton_answers(pod: Any) -> None:
+    (container,) = pod["containers"]
+    asked = {name: container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
+    assert {name: get["path"] for name, get in asked.items()} == {
+        "startupProbe": READY_PATH,
+        "readinessProbe": READY_PATH,
+        "livenessProbe": "/v2/health/live",
+    }
+    assert {get["port"] for get in asked.values()} == {"http"}
+
+
+def test_the_pod_has_no_rights_that_it_does_not_need(pod: Any) -> None:
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["runAsUser"] == UID
+    assert not pod["automountServiceAccountToken"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert set(mounts.values()) == set(volumes)
+    assert volumes[mounts["/dev/shm"]]["emptyDir"] == {"medium": "Memory", "sizeLimit": "256Mi"}
+
+
+def test_stopping_leaves_time_to_answer(pod: Any) -> None:
+    (container,) = pod["containers"]
+    drain_s = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert drain_s + int(option(container["args"], "exit-timeout-secs")) < pod["terminationGracePeriodSeconds"]
+
+
+def test_the_manifests_find_each_other(pod: Any) -> None:
+    found = manifests()
+    deployment, claim = found["Deployment"], found["PersistentVolumeClaim"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert labels
+    assert deployment["spec"]["selector"]["matchLabels"] == labels
+    assert found["Service"]["spec"]["selector"] == labels
+    assert found["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+    assert {port["targetPort"]: port["port"] for port in found["Service"]["spec"]["ports"]} == PORTS
+    assert "replicas" not in deployment["spec"]  # or applying the file would undo the autoscaler
+    (store,) = (volume["persistentVolumeClaim"] for volume in pod["volumes"] if "persistentVolumeClaim" in volume)
+    assert store == {"claimName": claim["metadata"]["name"], "readOnly": True}
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    target = found["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
+    assert (target["kind"], target["name"]) == ("Deployment", deployment["metadata"]["name"])
+
+
+def test_the_autoscaler_asks_for_the_metric_that_the_adapter_gives() -> None:
+    (metric,) = manifests()["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    (rule,) = read(OBSERVABILITY / "adapter.yaml")["rules"]["custom"]
+    assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
+
+
+def test_the_cache_is_asked_for_by_the_name_that_the_model_reads(pod: Any) -> None:
+    (variable,) = pod["containers"][0]["env"]
+    assert f'"{variable["name"]}"' in (TEMPLATES / "recommend/1/model.py").read_text(encoding="utf-8")
+    assert variable["name"] in read(DEPLOY / "compose.yaml")["services"]["triton"]["environment"]
+
+
+def test_the_gpu_overlay_changes_the_arguments_that_it_means() -> None:
+    overlay = read(DEPLOY / "kustomize/gpu/kustomization.yaml")
+    assert [(DEPLOY / "kustomize/gpu" / path).resolve() for path in overlay["resources"]] == [BASE]
+    (patch,) = overlay["patches"]
+    changes = {one["path"]: one["value"] for one in yaml.safe_load(patch["patch"])}
+    arguments = manifests()["Deployment"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    place = "/spec/template/spec/containers/0/args/"
+    changed = {arguments[int(path.removeprefix(place))]: value for path, value in changes.items() if path.startswith(place)}
+    assert changed == {
+        "--model-config-name=cpu": f"--model-config-name={Target.GPU_ORT.value}",
+        "--allow-gpu-metrics=false": "--allow-gpu-metrics=true",
+    }

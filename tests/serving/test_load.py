@@ -1,0 +1,178 @@
+"""The repository under load: a full queue is said at once, texts share executions, and the cache gives what was right only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import signal
+import time
+import urllib.request
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tritonclient.grpc import InferInput
+from tritonclient.utils import InferenceServerException
+
+from bertrec.answers import Options, Recommendation
+from bertrec.tensors import ANSWER, OPTIONS, RECOMMEND, TEXT
+from serving.triton import TritonServer
+from tests.serving.asking import ask, ask_raw, at_once, client, strings, texts_per_execution
+from tests.serving.processes import stub_of, wait_until
+from tests.tiny import ITEMS, item_text
+
+CLIENTS = 16
+QUEUE = 256  # as the configuration says
+REQUESTS = QUEUE + 144
+DEADLINE_S = 20.0
+LOAD_S = 4.0
+
+
+@pytest.fixture(scope="module")
+def cached(triton_repository: Path) -> Iterator[TritonServer]:
+    with TritonServer(triton_repository, cache_mb=1) as server:
+        yield server
+
+
+def metric(server: TritonServer, name: str, **labels: str) -> float:
+    """The sum of a metric's values over all lines that have these labels."""
+    with urllib.request.urlopen(server.metrics_url, timeout=5) as answer:
+        lines = re.findall(rf"^{name}{{(.*)}} (\S+)$", answer.read().decode(), re.MULTILINE)
+    return sum(float(value) for given, value in lines if all(f'{key}="{one}"' in given for key, one in labels.items()))
+
+
+@contextlib.contextmanager
+def stopped(process: int) -> Iterator[None]:
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+def send(server: TritonServer, text: str, done: list[Any], number: int, **parameters: Any) -> None:
+    inputs = []
+    for name, value in ((TEXT.name, text), (OPTIONS.name, Options(k=1).to_json())):
+        inputs.append(InferInput(name, [1, 1], "BYTES"))
+        inputs[-1].set_data_from_numpy(strings([value])[1])
+
+    def keep(result: Any, error: Exception | None) -> None:
+        done[number] = (time.monotonic(), error or result.as_numpy(ANSWER.name)[0, 0])
+
+    client(server, "grpc").async_infer(RECOMMEND.name, inputs, keep, client_timeout=DEADLINE_S, **parameters)
+
+
+def test_a_full_queue_is_said_at_once_and_what_it_took_is_answered_rightly(triton: TritonServer) -> None:
+    done: list[Any] = [None] * REQUESTS
+    with stopped(stub_of(triton.pid, RECOMMEND.name)):
+        started = time.monotonic()
+        for number in range(REQUESTS):
+            send(triton, item_text(number % ITEMS), done, number)
+        wait_until(lambda: sum(one is not None for one in done) >= REQUESTS - QUEUE - 2 * 64)
+        refused = [one for one in list(done) if one is not None]
+        assert all(isinstance(error, InferenceServerException) for _, error in refused)
+        assert {error.status() for _, error in refused} == {"StatusCode.UNAVAILABLE"}
+        assert all("maximum queue size" in error.message() for _, error in refused)
+        assert max(when for when, _ in refused) - started < DEADLINE_S / 4
+    wait_until(lambda: None not in done, DEADLINE_S)
+    answered = 0
+    for number, (_, outcome) in enumerate(done):
+        if isinstance(outcome, Exception):
+            assert isinstance(outcome, InferenceServerException)
+            assert outcome.status() == "StatusCode.UNAVAILABLE"
+        else:
+            assert Recommendation.from_json(outcome).items[0].item_id == str(number % ITEMS)
+            answered += 1
+    assert answered >= QUEUE
+
+
+def test_a_request_that_waited_longer_than_it_asked_for_is_refused(triton: TritonServer) -> None:
+    done: list[Any] = [None] * 3
+    with stopped(stub_of(triton.pid, RECOMMEND.name)):
+        send(triton, item_text(0), done, 0)  # is being run
+        time.sleep(0.2)
+        send(triton, item_text(1), done, 1, timeout=100_000)
+        send(triton, item_text(2), done, 2)
+        time.sleep(0.5)
+    wait_until(lambda: None not in done, DEADLINE_S)
+    assert Recommendation.from_json(done[0][1]).items[0].item_id == "0"
+    assert isinstance(done[1][1], InferenceServerException)
+    assert done[1][1].status() == "StatusCode.UNAVAILABLE"
+    assert Recommendation.from_json(done[2][1]).items[0].item_id == "2"
+
+
+def test_sixteen_clients_with_texts_of_mixed_length_fill_four_texts_into_an_execution(triton: TritonServer) -> None:
+    before, _ = texts_per_execution(triton, RECOMMEND.name)
+    until = time.monotonic() + LOAD_S
+
+    def work(number: int) -> int:
+        mine, asked = random.Random(number), 0
+        while time.monotonic() < until:
+            (answer,) = ask(triton, "grpc", [" ".join([item_text(number)] * mine.choice([1, 5, 12, 25]))], Options(k=1))
+            assert answer.items[0].item_id == str(number)
+            asked += 1
+        return asked
+
+    asked = at_once([partial(work, number) for number in range(CLIENTS)])
+    (texts, _), joined = texts_per_execution(triton, RECOMMEND.name, before)
+    assert texts - before[0] == sum(asked)
+    assert joined >= 4
+
+
+def test_the_cache_answers_equal_requests_and_is_counted(cached: TritonServer) -> None:
+    name = "bertrec_cache_hits_total"
+    asked, hits = metric(cached, "bertrec_tokens_total"), metric(cached, name)
+    first = ask_raw(cached, "grpc", ["a green gown", "teal"], ["{}", "{}"])
+    read = metric(cached, "bertrec_tokens_total") - asked
+    assert read > 0
+    assert ask_raw(cached, "grpc", ["a green gown", "teal"], ["{}", "{}"]) == first
+    assert ask_raw(cached, "grpc", ["teal"], ["{}"]) == first[1:]
+    assert metric(cached, name, version="1") - hits == 3
+    assert metric(cached, "bertrec_tokens_total") - asked == read
+    assert ask_raw(cached, "grpc", ["teal"], ['{"k":1}']) != first[1:]
+    assert metric(cached, name) - hits == 3
+
+
+def test_an_error_is_not_cached(cached: TritonServer) -> None:
+    for _ in range(3):
+        with pytest.raises(InferenceServerException, match="k is 0"):
+            ask_raw(cached, "grpc", ["green"], ['{"k": 0}'])
+    with stopped(stub_of(cached.pid, RECOMMEND.name)):
+        done: list[Any] = [None] * 2
+        send(cached, "denim dress", done, 0)
+        time.sleep(0.2)
+        send(cached, "a red robe", done, 1, timeout=50_000)
+        time.sleep(0.3)
+    wait_until(lambda: None not in done)
+    assert isinstance(done[1][1], InferenceServerException)
+    assert ask(cached, "grpc", ["a red robe"], Options(k=1))[0].items != ()
+
+
+def test_the_cache_never_grows_beyond_its_size(cached: TritonServer) -> None:
+    long = "hat " * 2_000
+    rare = [f"teal {number} {long}" for number in range(60)]  # 2 MB with what is counted for them
+    answers = [ask_raw(cached, "grpc", [text], ["{}"]) for text in rare]
+    hits = metric(cached, "bertrec_cache_hits_total")
+    assert ask_raw(cached, "grpc", [rare[0]], ["{}"]) == answers[0]
+    assert metric(cached, "bertrec_cache_hits_total") == hits
+    assert ask_raw(cached, "grpc", [rare[-1]], ["{}"]) == answers[-1]
+    assert metric(cached, "bertrec_cache_hits_total") == hits + 1
+
+
+def test_the_models_own_metrics_count_texts_tokens_buckets_and_truncated_texts(triton: TritonServer) -> None:
+    names = ("texts", "tokens", "padded_tokens", "truncated_texts", "bucket_texts")
+
+    def counts() -> dict[str, float]:
+        return {name: metric(triton, f"bertrec_{name}_total") for name in names}
+
+    before, short = counts(), metric(triton, "bertrec_bucket_texts_total", tokens="16")
+    answers = ask(triton, "grpc", ["amber", "hat " * 500])
+    added = {name: value - before[name] for name, value in counts().items()}
+    assert [answer.truncated for answer in answers] == [False, True]
+    assert (added["texts"], added["truncated_texts"], added["bucket_texts"]) == (2, 1, 2)
+    assert metric(triton, "bertrec_bucket_texts_total", tokens="16") - short == 1
+    assert 0 < added["tokens"] < added["padded_tokens"]

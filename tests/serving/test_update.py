@@ -1,0 +1,246 @@
+"""A bundle that changes under load, models whose processes die, and the probe, all with real servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from bertrec.answers import Options
+from bertrec.bundle import CATALOGUE_FILE, Bundle, seal
+from bertrec.errors import InvalidInput, ServerFailed
+from bertrec.tensors import MODELS
+from serving import _supervise
+from serving.__main__ import main
+from serving._watch import Watch
+from serving.assemble import describe
+from serving.control import CONTROL_FILE, ModelControl
+from serving.triton import TritonServer
+from serving.update import roll_back, update
+from tests.serving.asking import ask
+from tests.serving.processes import ROOT, members, regions, stub_of, wait_until, working_folders
+from tests.serving.test_command import FREE_PORTS, read_until, server_of, up
+from tests.tiny import ITEMS, item_text
+
+THREADS = 4
+AFTER = 20
+"""Answers of a new state that each thread waits for."""
+
+
+@pytest.fixture(scope="module")
+def other(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same catalogue under new ids, so that an answer of both bundles would show."""
+    folder = shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("other") / "bundle")
+    rows = [json.loads(line) for line in (folder / CATALOGUE_FILE).read_text().splitlines()]
+    text = "".join(json.dumps({**row, "item_id": f"new-{row['item_id']}"}) + "\n" for row in rows)
+    manifest = Bundle.open(tiny_bundle).manifest
+    (folder / CATALOGUE_FILE).write_text(text)
+    seal(folder, manifest)
+    return folder
+
+
+@pytest.fixture
+def repository(triton_repository: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(triton_repository, tmp_path / "served")
+
+
+@pytest.fixture
+def server(repository: Path) -> Iterator[TritonServer]:
+    with TritonServer(repository) as server:
+        yield server
+
+
+def control_of(server: TritonServer) -> ModelControl:
+    return ModelControl(server.http_url, server.control.key)
+
+
+class Load:
+    """Threads that ask without a pause, and hold each answer to be of one bundle."""
+
+    def __init__(self, server: TritonServer, ids: dict[str, str]) -> None:
+        self._server, self._ids = server, ids
+        self._ending = threading.Event()
+        self.seen: list[tuple[str, str]] = []
+
+    def _work(self, number: int) -> None:
+        turn = number
+        while not self._ending.is_set():
+            turn += 1
+            (answer,) = ask(self._server, "grpc", [item_text(turn % ITEMS)], Options(k=3))
+            prefix = self._ids[answer.bundle]
+            assert answer.items[0].item_id == f"{prefix}{turn % ITEMS}"
+            assert all(item.item_id.startswith("new-") == bool(prefix) for item in answer.items)
+            self.seen.append((answer.bundle, answer.engine))
+
+    def __enter__(self) -> Load:
+        self._pool = ThreadPoolExecutor(THREADS)
+        self._futures = [self._pool.submit(self._work, number) for number in range(THREADS)]
+        self.wait()
+        return self
+
+    def wait(self) -> None:
+        """Until each thread had the time for some more answers, or one of them failed."""
+        more = len(self.seen) + THREADS * AFTER
+        wait_until(lambda: len(self.seen) >= more or any(future.done() for future in self._futures))
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._pool.shutdown()
+        for future in self._futures:
+            future.result()  # raises what a thread raised
+
+
+def test_a_bundle_is_replaced_and_taken_back_under_load_without_an_error_or_a_mixture(
+    server: TritonServer, repository: Path, tiny_bundle: Path, other: Path
+) -> None:
+    old, new = (Bundle.open(folder).fingerprint for folder in (tiny_bundle, other))
+    control = control_of(server)
+    with Load(server, {old: "", new: "new-"}) as load:
+        assert set(load.seen) == {(old, "fp32")}
+        assert update(repository, other, control, engine="int8") == 2
+        load.wait()
+        assert load.seen[-1] == (new, "int8")
+        assert all(control.ready(model.name) == {1, 2} for model in MODELS)
+        assert roll_back(repository, control) == 1
+        load.wait()
+        assert load.seen[-1] == (old, "fp32")
+        assert describe(repository).bundle == Bundle.open(tiny_bundle).manifest.fingerprint
+        assert update(repository, other, control, engine="int8", keep=1) == 3  # 2 was used, and is not used again
+        load.wait()
+    assert set(load.seen) == {(old, "fp32"), (new, "int8")}
+    assert load.seen[-1] == (new, "int8")
+    assert all(control.ready(model.name) == {3} for model in MODELS)
+    assert [path.name for path in (repository / "models/recommend").glob("[0-9]*")] == ["3"]
+    with pytest.raises(InvalidInput, match="holds version 3 alone"):
+        roll_back(repository, control)
+
+
+def test_the_cache_of_the_old_bundle_does_not_answer_for_the_new_one(repository: Path, other: Path) -> None:
+    with TritonServer(repository, cache_mb=8) as server:
+        for _ in range(2):
+            assert ask(server, "grpc", ["denim dress"], Options(k=1))[0].items[0].item_id == "3"
+        update(repository, other, control_of(server))
+        assert ask(server, "grpc", ["denim dress"], Options(k=1))[0].items[0].item_id == "new-3"
+        roll_back(repository, control_of(server))
+        assert ask(server, "grpc", ["denim dress"], Options(k=1))[0].items[0].item_id == "3"
+
+
+def test_a_bundle_that_does_not_load_leaves_the_old_one_in_service(
+    server: TritonServer, repository: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = control_of(server)
+    move = os.rename
+
+    def spoil(source: Path, target: Path) -> None:
+        move(source, target)
+        if Path(target).parts[-2:] == ("encoder", "2"):
+            Path(target, "model.onnx").write_bytes(b"cut off")
+
+    monkeypatch.setattr("serving.update.os.rename", spoil)
+    with pytest.raises(ServerFailed, match="load failed for model 'encoder'"):
+        update(repository, other, control)
+    monkeypatch.undo()
+    assert all(control.ready(model.name) == {1} for model in MODELS)
+    assert not list((repository / "models").glob("*/2"))
+    assert ask(server, "grpc", ["denim dress"], Options(k=1))[0].items[0].item_id == "3"
+    assert update(repository, other, control) == 3
+
+
+def test_models_are_changed_only_by_who_knows_the_key(server: TritonServer, repository: Path, other: Path) -> None:
+    with pytest.raises(ServerFailed, match="HTTP 403: .*restricted"):
+        update(repository, other, ModelControl(server.http_url, "guessed"))
+    assert control_of(server).ready("recommend") == {1}
+
+
+@pytest.mark.parametrize("model", ["encoder", "recommend"])
+def test_a_model_whose_process_died_is_brought_back(server: TritonServer, model: str) -> None:
+    watch = Watch(server.pid, control_of(server))
+    assert [watch.look(), watch.look()] == [[], []]
+    os.kill(stub_of(server.pid, model), signal.SIGKILL)
+    wait_until(lambda: watch.look() == [model])
+    assert ask(server, "grpc", ["denim dress"], Options(k=1))[0].items[0].item_id == "3"
+    assert [watch.look(), watch.look()] == [[], []]
+
+
+def test_up_brings_back_a_model_and_update_and_probe_find_it(tiny_bundle: Path, other: Path, tmp_path: Path) -> None:
+    """The whole road by the command line."""
+    repository = tmp_path / "served"
+    with up(tmp_path, "--bundle", str(tiny_bundle), "--repository", str(repository)) as process:
+        url = next(line.split()[1] for line in read_until(process, "Ctrl-C").splitlines() if line.startswith("gRPC"))
+        assert stat.S_IMODE((repository / CONTROL_FILE).stat().st_mode) == 0o600
+        assert main(["probe", "--url", url, "--bundle", str(tiny_bundle)]) == 0
+        assert main(["probe", "--url", url, "--bundle", str(other)]) == 1
+        server = server_of(process.pid)
+        os.kill(stub_of(server, "encoder"), signal.SIGKILL)
+        wait_until(lambda: main(["probe", "--url", url, "--bundle", str(tiny_bundle), "--timeout", "2"]) == 0, 30)
+        assert main(["update", "--repository", str(repository), "--bundle", str(other)]) == 0
+        assert main(["probe", "--url", url, "--bundle", str(other)]) == 0
+        assert main(["update", "--repository", str(repository), "--rollback"]) == 0
+        assert main(["probe", "--url", url, "--bundle", str(tiny_bundle)]) == 0
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    assert not (repository / CONTROL_FILE).exists()
+    assert main(["update", "--repository", str(repository), "--rollback"]) == 2
+
+
+def test_what_a_killed_up_leaves_is_gone_after_the_next_start(
+    tiny_bundle: Path, triton_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-m", "serving", "up", *FREE_PORTS, "--bundle", str(tiny_bundle)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        read_until(process, "Ctrl-C")
+        group = server_of(process.pid)
+        process.kill()
+    wait_until(lambda: not members(group) and not regions(process.pid))
+    assert [path.name.split("-")[:3] for path in working_folders(tmp_path)] == [["bertrec", "repository", str(process.pid)]]
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with TritonServer(triton_repository):
+        assert [path.name.split("-")[1] for path in working_folders(tmp_path)] == ["triton"]
+    assert working_folders(tmp_path) == []
+
+
+def test_dry_run_prints_the_commands_and_starts_nothing(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = regions()
+    assert main(["up", "--bundle", str(tiny_bundle), "--dry-run", "--cache-mb", "64", "--http-port", "9000"]) == 0
+    key, server, docker = capsys.readouterr().out.splitlines()
+    assert key.startswith("export CONTROL_KEY=")
+    restricted = "--http-restricted-api=model-repository:bertrec-control=$CONTROL_KEY"
+    assert server.startswith("BERTREC_CACHE_MB=64 tritonserver --model-repository=models --model-config-name=cpu")
+    assert docker.startswith("docker run --rm --shm-size=256m -e CONTROL_KEY -e BERTREC_CACHE_MB=64 -p 9000:8000 -p 8001:8001")
+    assert all("--model-control-mode=explicit --load-model=*" in line and restricted in line for line in (server, docker))
+    assert "--http-port=9000" in server
+    assert regions() == before
+
+
+def test_a_shared_memory_that_is_too_small_is_said_in_one_line(triton_repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.triton.LEAST_SHARED_MEMORY", 2**60)
+    with pytest.raises(ServerFailed, match=rf"^{_supervise.REGIONS} has \d+ MiB free; .*--shm-size=256m$"):
+        TritonServer(triton_repository).start()
+
+
+def test_a_cache_of_no_size_is_refused(triton_repository: Path) -> None:
+    with pytest.raises(InvalidInput, match="the cache has -1 MB; accepted are"):
+        TritonServer(triton_repository, cache_mb=-1)
+
+
+@pytest.mark.parametrize("url", ["grpc://127.0.0.1:8001", "127.0.0.1:8000"])
+def test_an_address_that_is_not_http_is_refused(url: str) -> None:
+    with pytest.raises(InvalidInput, match="accepted is Triton's HTTP address"):
+        ModelControl(url)
+
+
+@pytest.mark.parametrize("arguments", [["up"], ["update", "--repository", "none", "--url", "http://127.0.0.1:1"]])
+def test_a_command_without_what_it_needs_says_so(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert "is given; name" in capsys.readouterr().err
