@@ -89,8 +89,9 @@ def test_the_table_shows_every_engine_with_what_was_measured(bundle: Bundle) -> 
     lines = printed(report.engine_table(bundle))
     assert lines[0].endswith("2 threads, 5 rounds")
     assert "engine verdict MB NDCG@10 % lost (95%) R@10 overlap batch ms texts/s ×" in lines
-    assert "fp32 reference 0.1 0.4000 – 0.600 1.000 same 10.00 100 1.00" in lines
-    assert "int8 passed 0.1 0.3960 +1.0 (+0.0…+2.0) 0.600 0.970 ±0.024 5.00 160 1.60" in lines
+    fp32, int8 = (f"{(bundle.folder / f'encoder/{name}.onnx').stat().st_size / 1e6:.1f}" for name in ("fp32", "int8"))
+    assert f"fp32 reference {fp32} 0.4000 – 0.600 1.000 same 10.00 100 1.00" in lines
+    assert f"int8 passed {int8} 0.3960 +1.0 (+0.0…+2.0) 0.600 0.970 ±0.024 5.00 160 1.60" in lines
     assert "static rejected 5.2 0.3600 +10.0 (+9.0…+11.0) 0.600 – same 0.20 9,000 90.00" in lines
     assert "fp16.plan unmeasured 0.0 – – – – – – – –" in lines
     assert any(line.startswith("ranker fp32 reference") for line in lines)

@@ -17,7 +17,7 @@ def model(tiny_bundle: Path) -> EdgeModel:
     return EdgeModel(tiny_bundle, threads=1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(model: EdgeModel) -> Iterator[Running]:
     with running(model) as server:
         yield server
