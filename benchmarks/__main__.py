@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     ranker.add_argument("--output", type=Path, default=Path("results/ranker.json"))
     engines = commands.add_parser("engines", help="build a run's engines for every target, against what was to be reached")
     engines.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
+    engines.add_argument("--once", action="store_true", help="leave out the second export, which is compared with the first")
     engines.add_argument("--bundles", type=Path, default=Path("bundles/engines"), help="where to build; must be empty")
     engines.add_argument("--output", type=Path, default=Path("benchmarks/results/engines.json"))
     engines.add_argument("--page", type=Path, default=Path("docs/engines.md"))
@@ -66,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _engines(given: argparse.Namespace) -> int:
-    content = measure_engines(given.run, given.bundles, given.page.with_suffix(""))
+    content = measure_engines(given.run, given.bundles, given.page.with_suffix(""), once=given.once)
     given.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(given.output, content)
     given.page.write_text(engines_page(content), encoding="utf-8")
