@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 demo: setup
 	$(RUN) -m train fit --data clothing --preset quick --seed 0 --output runs/demo
 	$(RUN) -m train evaluate --run runs/demo
-	$(RUN) -m export build --run runs/demo --output bundles/demo --target cpu
+	$(RUN) -m export build --run runs/demo --output bundles/demo
 	$(RUN) -m serving assemble --bundle bundles/demo --target cpu --output deploy/demo
 	$(RUN) -m serving.demo --repository deploy/demo --bundle bundles/demo
 	$(RUN) -m benchmarks latency --bundle bundles/demo --output results/latency.json
