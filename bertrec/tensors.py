@@ -43,6 +43,9 @@ BOOST = TensorSpec("boost", "FP32", (BATCH, "items"))
 ITEM_INDEX = TensorSpec("item_index", "INT64", (BATCH, "candidates"))
 SCORE = TensorSpec("score", "FP32", (BATCH, "candidates"))
 TERMS = TensorSpec("terms", "FP32", (BATCH, "candidates", "signals"))
+TOKEN_TYPE_IDS = TensorSpec("token_type_ids", "INT64", (BATCH, "tokens"))
+PROBABILITY = TensorSpec("probability", "FP32", (BATCH, 1))
+PROBABILITIES = TensorSpec("probabilities", "FP32", (BATCH, "labels"))
 TEXT = TensorSpec("TEXT", "BYTES", (BATCH, 1))
 OPTIONS = TensorSpec("OPTIONS", "BYTES", (BATCH, 1))
 ANSWER = TensorSpec("ANSWER", "BYTES", (BATCH, 1))
@@ -54,6 +57,13 @@ RANKER = ModelSpec("ranker", (QUERY_VECTOR, BOOST), (ITEM_INDEX, SCORE, TERMS))
 """The signals' user sides, one after another and weighted, and what rules add to each item → the best candidates, best first,
 ties by item index. A boost of −inf masks an item; rows whose score is −inf are to be dropped. ``terms`` splits each score by
 signal, in the order of the bundle's signals, and last by ``RULES``."""
+
+MATCHER = ModelSpec("matcher", (INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS), (PROBABILITY,))
+"""A text and an item, as two segments → the probability that the item fits; a text alone → that its writer recommends what it
+is about. See :mod:`bertrec.matching`."""
+
+HEADS = ModelSpec("heads", (INTEREST_VECTOR,), (PROBABILITIES,))
+"""The interest vector → the probabilities of every head's labels, one head after another. See :mod:`bertrec.labels`."""
 
 RECOMMEND = ModelSpec("recommend", (TEXT, OPTIONS), (ANSWER,))
 """A text and its options (canonical JSON, see :mod:`bertrec.answers`) → the answer (JSON)."""

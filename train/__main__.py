@@ -1,4 +1,4 @@
-"""python -m train: fit, distil, evaluate, compare."""
+"""python -m train: fit, distil, matcher, evaluate, compare."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from train.compare import COMPARED, compare
 from train.data import SPLITS, TEST
 from train.evaluate import DEFAULT_BASELINES, evaluate
 from train.fit import fit
+from train.matcher import MatcherSettings, fit_matcher
+from train.matcher.report import matcher_table
+from train.precision import Precision
 from train.progress import console, say, show
 from train.queries import KINDS
 from train.rankers import FUSED
@@ -33,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
     transformers.logging.set_verbosity_error()
     given = _parser().parse_args(arguments)
-    command = {"fit": _fit, "distil": _distil, "evaluate": _evaluate, "compare": _compare}[given.command]
+    command = {"fit": _fit, "distil": _distil, "matcher": _matcher, "evaluate": _evaluate, "compare": _compare}[given.command]
     return run_command(lambda: command(given), interrupted="interrupted; the same command continues")
 
 
@@ -55,6 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     distil_parser.add_argument("--epochs", type=int, help="passes over the texts")
     distil_parser.add_argument("--seed", type=int, default=0)
     distil_parser.add_argument("--max-minutes", type=float, help="stop training after so long")
+    matcher_parser = commands.add_parser("matcher", help="train a cross-encoder that says whether an item fits a text")
+    matcher_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
+    matcher_parser.add_argument("--epochs", type=int, help="passes over the texts")
+    matcher_parser.add_argument("--seed", type=int, default=0)
+    matcher_parser.add_argument("--precision", choices=[one.value for one in Precision], help="of the matrix products (auto)")
+    matcher_parser.add_argument("--max-minutes", type=float, help="stop training after so long")
     evaluate_parser = commands.add_parser("evaluate", help="measure a run on held-out texts, beside the baselines")
     evaluate_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
     evaluate_parser.add_argument("--split", choices=SPLITS, default=TEST)
@@ -96,6 +105,14 @@ def _distil(given: argparse.Namespace) -> int:
     distil(
         open_run(given.run), dataclasses.replace(default, **{name: value for name, value in wanted.items() if value is not None})
     )
+    return 0
+
+
+def _matcher(given: argparse.Namespace) -> int:
+    wanted = {name: getattr(given, name) for name in ("seed", "epochs", "precision", "max_minutes")}
+    settings = MatcherSettings(**{name: value for name, value in wanted.items() if value is not None})
+    record = fit_matcher(open_run(given.run), settings)
+    show(matcher_table(record))
     return 0
 
 

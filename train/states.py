@@ -109,7 +109,7 @@ def encode_tokens(network: nn.Module, tokens: Sequence[Tokens], label: str) -> N
     network.eval()
     with progress(label, len(tokens)) as advance, torch.inference_mode():
         for rows in length_sorted_batches(lengths, BATCH):
-            vectors[rows] = network(*padded([tokens[row].ids for row in rows])).numpy()
+            vectors[rows] = network(*padded([tokens[row].ids for row in rows])).float().numpy()
             advance(len(rows))
     return vectors
 
