@@ -8,6 +8,8 @@ BertrecError
 ├── MissingDependency   an optional package is not installed: prints the pip command
 ├── ServerFailed        the local Triton server did not start, or died
 └── Unavailable         no usable answer from the server: connection, overload, shutdown
+    ├── Transient           … now; the same request may be answered a moment later
+    │   └── Overloaded      … because it has too much to do; says when to come back, if the server did
     ├── DeadlineExceeded    … in the time given
     └── InvalidAnswer       … because what it sent lacks an output or cannot be read
 """
@@ -47,6 +49,21 @@ class ServerFailed(BertrecError):
 
 class Unavailable(BertrecError):
     """No usable answer from the server; another one, or the edge, may have it."""
+
+
+class Transient(Unavailable):
+    """The server cannot answer now (no connection, overload, shutdown); the same request may be answered a moment later."""
+
+
+class Overloaded(Transient):
+    """The server has too much to do, and said so instead of answering.
+
+    retry_after_s: how long it asked to be left alone; 0 where it did not say.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class DeadlineExceeded(Unavailable):

@@ -16,6 +16,8 @@ from bertrec.errors import (
     InvalidBundle,
     InvalidInput,
     MissingDependency,
+    Overloaded,
+    Transient,
     Unavailable,
 )
 from bertrec.spelling import Correction
@@ -23,7 +25,7 @@ from bertrec.spelling import Correction
 from .answer import Answer, ServedBy
 from .async_recommender import AsyncRecommender
 from .availability import State
-from .backends import AsyncBackend, Backend, Transient
+from .backends import AsyncBackend, Backend
 from .counters import Counters
 from .recommender import Recommender
 from .settings import Fallback, Retries, Tls
@@ -43,6 +45,7 @@ __all__ = [
     "InvalidInput",
     "MissingDependency",
     "Options",
+    "Overloaded",
     "RankedItem",
     "Reason",
     "Recommendation",

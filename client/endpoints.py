@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from bertrec.errors import InvalidInput, Unavailable
+from bertrec.errors import InvalidInput, Transient, Unavailable
 
 from .availability import Breaker, State
-from .backends import Transient
 
 
 @dataclass(frozen=True, eq=False)

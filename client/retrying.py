@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 from tenacity import BaseRetrying, RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
-from bertrec.errors import DeadlineExceeded
+from bertrec.errors import DeadlineExceeded, Overloaded, Transient
 
-from .backends import Transient
 from .counters import Tally
 from .settings import Retries
 
@@ -60,7 +59,7 @@ def retrying(
     jitter = wait_random_exponential(multiplier=retries.first_pause_s, max=retries.longest_pause_s)  # "full jitter"
 
     def wait(state: RetryCallState) -> float:
-        return 0.0 if elsewhere() else jitter(state)
+        return 0.0 if elsewhere() else jitter(state) + _asked_for(state)
 
     def stop(state: RetryCallState) -> bool:
         if state.attempt_number >= retries.attempts or not anywhere():
@@ -69,3 +68,9 @@ def retrying(
 
     worth_it = retry_if_exception_type((Transient, DeadlineExceeded))
     return Retrying(sleep=pause, stop=stop, wait=wait, retry=worth_it, reraise=True)
+
+
+def _asked_for(state: RetryCallState) -> float:
+    """Seconds for which the server that failed last asked to be left alone (Retry-After); a retry before them would be refused."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    return error.retry_after_s if isinstance(error, Overloaded) else 0.0

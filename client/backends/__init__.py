@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from bertrec.answers import Options, Recommendation
-from bertrec.errors import InvalidInput, Unavailable
+from bertrec.errors import InvalidInput
 
 from ..settings import Tls
 
@@ -19,10 +19,6 @@ PORTS = {"grpc": 8001, "grpcs": 8001, "http": 8000, "https": 443}
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 REQUEST_ID = "x-request-id"
 """The header whose value is sent as the inference request's own id, too, which Triton's log and trace name."""
-
-
-class Transient(Unavailable):
-    """The server cannot answer now (no connection, overload, shutdown); the same request may be answered a moment later."""
 
 
 @runtime_checkable

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from bertrec.answers import Recommendation
-from bertrec.errors import DeadlineExceeded, InvalidAnswer
+from bertrec.errors import DeadlineExceeded, InvalidAnswer, Overloaded, Transient
 from bertrec.tensors import ANSWER
+
+
+FULL = ("maximum queue size", "request timeout expired")
+"""What Triton says, in lower case and beside UNAVAILABLE or 503, where a queue is full or a request has waited in it too long."""
 
 
 class TritonReader:
@@ -25,6 +29,11 @@ class TritonReader:
         if most > k:
             raise InvalidAnswer(f"{self._url} answered {most} items where {k} were asked for")
         return found
+
+    def _cannot(self, what: str) -> Transient:
+        """The error for a server that cannot answer now, by what it says."""
+        kind = Overloaded if any(sign in what.lower() for sign in FULL) else Transient
+        return kind(f"{self._url} cannot answer: {what}")
 
     def _late(self, timeout_s: float) -> DeadlineExceeded:
         return DeadlineExceeded(f"{self._url} gave no answer within {timeout_s:.3g} s")

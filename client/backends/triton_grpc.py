@@ -12,11 +12,11 @@ from tritonclient.grpc import InferenceServerClient, InferInput, InferResult
 from tritonclient.utils import InferenceServerException
 
 from bertrec.answers import Options, Recommendation
-from bertrec.errors import InvalidAnswer, InvalidInput, Unavailable
+from bertrec.errors import InvalidAnswer, InvalidInput, Overloaded, Unavailable
 from bertrec.tensors import ANSWER, OPTIONS, RECOMMEND, TEXT, TensorSpec
 
 from ..settings import Tls
-from . import NO_HEADERS, REQUEST_ID, Transient
+from . import NO_HEADERS, REQUEST_ID
 from .triton import TritonReader
 
 _CHANNEL_ARGUMENTS = [
@@ -33,9 +33,6 @@ _CHANNEL_ARGUMENTS = [
     ("grpc.enable_http_proxy", 0),
 ]
 
-
-_TRANSIENT = {"UNAVAILABLE", "RESOURCE_EXHAUSTED"}
-"""No connection, shutdown and full queues; HTTP says 503 and 429."""
 
 _CALL_ERRORS = (InferenceServerException, ValueError)
 """ValueError is gRPC's word for a channel that another thread has just closed."""
@@ -59,8 +56,11 @@ class _GrpcReader(TritonReader):
             return InvalidInput(error.message())
         if status == "DEADLINE_EXCEEDED":
             return self._late(timeout_s)
-        kind = Transient if status in _TRANSIENT else Unavailable
-        return kind(f"{self._url} cannot answer: {status}, {error.message()}")
+        what = f"{status}, {error.message()}"
+        if status == "UNAVAILABLE":  # no connection, shutdown or a full queue; HTTP says 503
+            return self._cannot(what)
+        kind = Overloaded if status == "RESOURCE_EXHAUSTED" else Unavailable
+        return kind(f"{self._url} cannot answer: {what}")
 
     def _found(self, result: InferResult, texts: int, k: int) -> list[Recommendation]:
         try:

@@ -7,6 +7,7 @@ could not give each call its own deadline; and its only gain, binary tensors, is
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import time
@@ -19,11 +20,11 @@ from urllib3.exceptions import HTTPError, NewConnectionError, SSLError
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 
 from bertrec.answers import Options, Recommendation
-from bertrec.errors import InvalidAnswer, InvalidInput, Unavailable
+from bertrec.errors import InvalidAnswer, InvalidInput, Overloaded, Transient, Unavailable
 from bertrec.tensors import ANSWER, OPTIONS, RECOMMEND, TEXT
 
 from ..settings import Tls
-from . import NO_HEADERS, REQUEST_ID, Transient
+from . import NO_HEADERS, REQUEST_ID
 from .triton import TritonReader
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 KEPT_CONNECTIONS = 64
 """Idle connections kept; more threads than that open further ones for as long as they need them."""
 
-_TRANSIENT = {429, 503}
+TOO_MANY, NOT_NOW = 429, 503
+_SECONDS = re.compile(r"[0-9]{1,6}")  # the other form of Retry-After, a date, would ask the two machines' clocks to agree
 
 
 class HttpBackend(TritonReader):
@@ -61,7 +63,7 @@ class HttpBackend(TritonReader):
         except HTTPError as error:
             raise self._translated(error, timeout_s) from None
         if response.status != 200:
-            raise self._refusal(response.status, response.data)
+            raise self._refusal(response.status, response.data, response.headers.get("retry-after"))
         return self._read(self._rows(response.data), len(texts), options.k)
 
     def close(self) -> None:
@@ -82,14 +84,21 @@ class HttpBackend(TritonReader):
         kind = Unavailable if isinstance(error, SSLError) else Transient  # a certificate will not be better a moment later
         return kind(f"{self._url} cannot answer: {error.__cause__ or error}")
 
-    def _refusal(self, status: int, body: bytes) -> InvalidInput | Unavailable:
+    def _refusal(self, status: int, body: bytes, retry_after: str | None) -> InvalidInput | Unavailable:
         """Triton's 400 is the input's fault; so is no other status, nor a 400 that is not Triton's."""
-        kind = Transient if status in _TRANSIENT else Unavailable
+        what = f"HTTP {status}"
         try:
             message = str(json.loads(body)["error"])
         except (ValueError, KeyError, TypeError, RecursionError):
-            return kind(f"{self._url} cannot answer: HTTP {status}")
-        return InvalidInput(message) if status == 400 else kind(f"{self._url} cannot answer: HTTP {status}, {message}")
+            pass
+        else:
+            if status == 400:
+                return InvalidInput(message)
+            what += f", {message}"
+        if status == TOO_MANY or (status == NOT_NOW and retry_after is not None):
+            wait_s = float(retry_after) if retry_after and _SECONDS.fullmatch(retry_after) else 0.0
+            return Overloaded(f"{self._url} cannot answer: {what}", retry_after_s=wait_s)
+        return self._cannot(what) if status == NOT_NOW else Unavailable(f"{self._url} cannot answer: {what}")
 
 
 def _request(texts: Sequence[str], options: str, request_id: str | None) -> bytes:

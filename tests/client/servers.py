@@ -7,11 +7,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
+from types import MappingProxyType
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]  # its stubs are a package of their own
@@ -90,10 +91,11 @@ def http_server(
     delay_s: float = 0.0,
     seen: list[dict[str, str]] | None = None,
     tls: ssl.SSLContext | None = None,
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[str]:
     """Answers each POST with the status and body that ``answer`` gives for its number of texts; gives the url.
 
-    seen: gets each request's headers, and its id under ``id``.
+    seen: gets each request's headers, and its id under ``id``. headers: of each answer.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -107,6 +109,8 @@ def http_server(
             status, body = answer(request["inputs"][0]["shape"][0])
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 
