@@ -71,6 +71,6 @@ def retrying(
 
 
 def _asked_for(state: RetryCallState) -> float:
-    """Seconds for which the server that failed last asked to be left alone (Retry-After); a retry before them would be refused."""
+    """For how many seconds the server that failed last asked to be left alone (Retry-After)."""
     error = state.outcome.exception() if state.outcome is not None else None
     return error.retry_after_s if isinstance(error, Overloaded) else 0.0

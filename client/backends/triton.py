@@ -6,7 +6,6 @@ from bertrec.answers import Recommendation
 from bertrec.errors import DeadlineExceeded, InvalidAnswer, Overloaded, Transient
 from bertrec.tensors import ANSWER
 
-
 FULL = ("maximum queue size", "request timeout expired")
 """What Triton says, in lower case and beside UNAVAILABLE or 503, where a queue is full or a request has waited in it too long."""
 

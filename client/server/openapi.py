@@ -9,7 +9,7 @@ from typing import Any
 from bertrec import __version__
 from bertrec.answers import DEFAULT_K, MAX_POPULARITY
 from bertrec.rules import MOST_RULES
-from bertrec.tensors import MAX_BATCH_SIZE, MAX_K
+from bertrec.tensors import MAX_BATCH_SIZE, MAX_K, RECOMMEND
 
 from . import kserve
 
@@ -36,13 +36,28 @@ WISH = {
     },
 }
 EXAMPLE = {"text": "a warm coat that is not bulky", "k": 3}
+TENSOR = {
+    "type": "object",
+    "required": ["name", "datatype", "shape", "data"],
+    "properties": {
+        "name": {"enum": [spec.name for spec in RECOMMEND.inputs]},
+        "datatype": {"const": "BYTES"},
+        "shape": {
+            "type": "array",
+            "prefixItems": [{"type": "integer", "minimum": 1, "maximum": MAX_BATCH_SIZE}, {"const": 1}],
+            "minItems": 2,
+            "maxItems": 2,
+        },
+        "data": {**STRINGS, "minItems": 1, "maxItems": MAX_BATCH_SIZE, "description": "One string for each row."},
+    },
+}
 INFER = {
     "type": "object",
     "required": ["inputs"],
     "properties": {
         "id": {"type": "string"},
         "parameters": {"type": "object"},
-        "inputs": {"type": "array", "items": {"type": "object"}},
+        "inputs": {"type": "array", "items": TENSOR, "minItems": 2, "maxItems": 2},
         "outputs": {"type": "array", "items": {"type": "object"}},
     },
 }

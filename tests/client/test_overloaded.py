@@ -68,7 +68,12 @@ def test_what_would_exceed_the_deadline_is_not_waited_for() -> None:
     clock, server = ManualClock(), FakeBackend(failure=Overloaded("full", retry_after_s=2))
     pauses: list[float] = []
     recommender = Recommender(server=server, clock=clock, timeout_s=5, retries=Retries(attempts=5, first_pause_s=1e-3))
-    recommender._sleep = lambda seconds: (pauses.append(seconds), clock.advance(seconds))[1]
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        clock.advance(seconds)
+
+    recommender._sleep = sleep
     with pytest.raises(Overloaded, match="full"):
         recommender.recommend("red")
     assert len(server.asked) == 3
