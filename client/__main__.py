@@ -14,7 +14,8 @@ from bertrec import __version__
 from bertrec.answers import DEFAULT_K, Options
 from bertrec.errors import BertrecError, InvalidInput, Unavailable
 
-from .recommender import DEFAULT_TIMEOUT_S, Recommender, Wanted
+from .reaching import add_reaching, reaching
+from .recommender import Recommender, Wanted
 from .rendering import as_record, as_table, printable
 from .server.__main__ import add_arguments as add_serve_arguments
 from .server.__main__ import run as serve
@@ -48,9 +49,8 @@ def _recommend(arguments: argparse.Namespace) -> int:
     if arguments.url is None and bundle is None:
         raise InvalidInput("say whom to ask: --url grpc://127.0.0.1:8001 for a server, --bundle FOLDER for this process, or both")
     status = 0
-    with Recommender(
-        arguments.url, bundle=bundle, fallback=fallback, engine=arguments.engine, timeout_s=arguments.timeout_s
-    ) as recommender:
+    how = reaching(arguments)
+    with Recommender(arguments.url, bundle=bundle, fallback=fallback, engine=arguments.engine, **how) as recommender:
         for place, text in _texts(arguments.text):
             try:
                 answer = recommender.recommend(text, **wanted)
@@ -143,9 +143,7 @@ def _parser() -> argparse.ArgumentParser:
         help="only items that have it; the same attribute twice accepts either value, two attributes must both hold",
     )
     _add_preferences(recommend)
-    recommend.add_argument(
-        "--timeout-s", type=float, default=DEFAULT_TIMEOUT_S, help="wait for the server at most so long (default: %(default)g)"
-    )
+    add_reaching(recommend)
     recommend.add_argument("--json", action="store_true", help="write one JSON object per wish and line")
     serving = commands.add_parser(
         "serve",

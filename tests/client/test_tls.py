@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,27 +14,6 @@ import pytest
 from client import DeadlineExceeded, InvalidInput, Retries, Tls, Unavailable
 from tests.client import servers
 from tests.client.opened import opened
-
-
-@pytest.fixture(scope="session")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two authorities, ca and other, and certificates of the first for the server and a client."""
-    folder = tmp_path_factory.mktemp("tls")
-    for name in ("ca", "other"):
-        openssl(folder, f"req -x509 {NEW_KEY} -keyout {name}.key -out {name}.pem -subj /CN={name} -days 2")
-    for name in ("server", "client"):
-        (folder / f"{name}.ext").write_text("subjectAltName=IP:127.0.0.1\n")
-        openssl(folder, f"req {NEW_KEY} -keyout {name}.key -out {name}.csr -subj /CN={name}")
-        signed = f"-CA ca.pem -CAkey ca.key -CAcreateserial -extfile {name}.ext -days 2"
-        openssl(folder, f"x509 -req -in {name}.csr {signed} -out {name}.pem")
-    return folder
-
-
-NEW_KEY = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
-
-
-def openssl(folder: Path, arguments: str) -> None:
-    subprocess.run(["openssl", *arguments.split()], cwd=folder, check=True, capture_output=True, timeout=60)
 
 
 @contextmanager
