@@ -20,6 +20,11 @@ LossAt = Callable[[Tensor], Tensor]
 """(batch, tokens, hidden) states → the loss of the batch."""
 
 
+EPSILON = 0.02
+"""On 32 clothing reviews the worst place so near had a loss of 5.4 to 5.5 instead of 4.7, and a random one 4.7; at 0.05, 6.1 to
+6.6."""
+
+
 class Adversary(str, Enum):
     """How the worst place near a text is looked for."""
 
@@ -35,9 +40,9 @@ class AdversarialSettings:
     """
 
     method: Adversary
-    epsilon: float = 0.05
+    epsilon: float = EPSILON
     steps: int = 3
-    step_size: float = 0.03
+    step_size: float = EPSILON / 2  # so that three ascents reach the edge
 
     def __post_init__(self) -> None:
         for name in ("epsilon", "step_size"):
