@@ -49,13 +49,14 @@ Pair = tuple[Tokens, list[int]]
 class PairQuestions:
     """What the engines are asked, by kind: ``fits``, pairs of which half are right, and ``recommends``, texts alone.
 
-    labels: kind → (pairs,) 1, 0, or UNKNOWN where a writer gave no verdict. odd: pairs that no engine may break at.
+    labels: kind → (pairs,) 1, 0, or UNKNOWN where a writer gave no verdict. odd: pairs that no engine may break at. longest: tokens that a pair may have.
     held_out: False where the matcher was trained on the texts: then they tell parity and no more.
     """
 
     pairs: Mapping[str, list[Pair]]
     labels: Mapping[str, NDArray[np.int64]]
     odd: list[Pair]
+    longest: int
     held_out: bool
 
     @property
@@ -100,6 +101,7 @@ def pair_questions(run: Run, matching: Matching, *, dataset: Dataset, examples: 
         },
         labels={"fits": np.repeat(np.asarray([1, 0], np.int64), len(known)), "recommends": lessons.verdicts},
         odd=[(text, item) for text in odd for item in (lessons.item_ids[0], [])],
+        longest=run.settings["max_tokens"] + matching.item_tokens,
         held_out=bool(len(test)),
     )
 
@@ -150,7 +152,9 @@ def measure_matcher(run: Ask, questions: PairQuestions) -> Told:
     """Ask one engine everything, the way serving would."""
     odd = [read_pairs(run, [pair], _length(pair)) for pair in questions.odd]
     odd.append(probabilities(run, *_apart(questions.odd)))
-    shapes = probe(partial(read_pairs, run), questions.asked, length=_length, bucket=_bucket)
+    shapes = probe(
+        partial(read_pairs, run), questions.asked, length=_length, bucket=lambda length: _bucket(min(length, questions.longest))
+    )
     found = probabilities(run, *_apart(questions.asked))
     return Told(found, shapes, bool(np.isfinite(np.concatenate([found, *(one.reshape(-1) for one in odd)])).all()))
 
