@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from bertrec.bundle import Bundle, EngineRecord, fastest
 from bertrec.engine import OnnxEngine
@@ -17,7 +18,8 @@ from bertrec.matching import Matching, probabilities, tokenised_items
 from bertrec.tensors import MATCHER
 from export.build import BuildSettings, build_bundle
 from export.choose import Target
-from export.matcher_gate import PairQuestions, gate_matcher, judge_matcher, pair_questions
+from export.matcher_gate import PairQuestions, Told, gate_matcher, judge_matcher, matcher_quality, pair_questions
+from export.shapes import Shapes
 from export.verdict import Budgets
 from tests import tiny
 from tests.export.conftest import LENIENT
@@ -63,6 +65,7 @@ def test_every_engine_was_measured_and_the_manifest_says_so(whole_bundle: Bundle
     assert int8.quality["fits_auc_difference_low"] <= int8.quality["fits_auc_difference"]
     assert int8.quality["fits_auc_difference"] <= int8.quality["fits_auc_difference_high"]
     assert "AUC of fits" in int8.why
+    assert int8.quality["fits_auc_difference_low"] < int8.quality["fits_auc_difference_high"]
     assert fp32.operators["Attention"] == 2
     assert int8.operators["QAttention"] == 2
     assert fp32.latency["throughput_ratio"] == 1.0
@@ -160,6 +163,16 @@ def test_questions_are_right_pairs_wrong_pairs_and_texts_alone(questions: PairQu
     unknown = dataclasses.replace(questions, labels={**questions.labels, "recommends": some})
     np.testing.assert_array_equal(unknown.judged(found)["recommends"][1], found[len(fits) + 1 :])
     assert dataclasses.replace(questions, held_out=False).judged(found) == {}
+
+
+def test_the_area_is_that_of_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    labels, values = random.integers(2, size=90), random.integers(20, size=90).astype(np.float32)  # many of them equal
+    found = Told(values / 20, Shapes(0.0, 0.0, 1.0), True)
+    asked = PairQuestions({"fits": []}, {"fits": labels}, [], 72, True)
+    assert matcher_quality(found, asked, reference=None)["fits_auc"] == pytest.approx(roc_auc_score(labels, values))
+    same = matcher_quality(found, asked, reference=found)
+    assert [same[f"fits_auc_difference{end}"] for end in ("", "_low", "_high")] == [0.0, 0.0, 0.0]
 
 
 def test_an_export_that_is_another_network_is_refused(whole_run: Run, whole_bundle: Bundle, questions: PairQuestions) -> None:
