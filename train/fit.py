@@ -104,8 +104,7 @@ def fit(source: str, settings: FitSettings, output: Path, *, track: Tracking = T
     asked = _asked(fitted, encoder, states, examples, validation)
     sides = _item_sides(fitted, tuning.side.numpy(), _described(encoder, states, examples), examples, asked, settings)
     fusion = choose_fusion(asked, sides.items, settings.prior_weight)
-    tuning.tracker.log(tuning.step, **{FUSED_NDCG: fusion.ndcg_at_10})
-    tuning.tracker.close()
+    tuning.tracker.close(tuning.step, **{FUSED_NDCG: fusion.ndcg_at_10})
     _save(run, encoder, fitted, sides, fusion)
     spelling.save(run.signals_folder)
     _catalogue(dataset, examples, fitted.lexical).save(run.catalogue_file)
@@ -132,13 +131,7 @@ class _Clock:
 
 
 def _fine_tune(
-    run: Run,
-    encoder: Encoder,
-    data: TrainingSet,
-    examples: Examples,
-    settings: FitSettings,
-    clock: _Clock,
-    track: Tracking,
+    run: Run, encoder: Encoder, data: TrainingSet, examples: Examples, settings: FitSettings, clock: _Clock, track: Tracking
 ) -> FineTuning:
     """The encoder and the item vectors of the text signal, learned together; continues from a checkpoint."""
     states, weights, count = data.states, data.weights, len(examples.train)

@@ -44,8 +44,8 @@ class Tracker(Protocol):
     def log(self, step: int, **scalars: float) -> None:
         """Scalars by name at a step, which never falls within a sitting."""
 
-    def close(self) -> None:
-        """Write what is left; nothing is logged afterwards."""
+    def close(self, step: int, **scalars: float) -> None:
+        """The last scalars; nothing is logged afterwards."""
 
 
 class NoTracker:
@@ -54,8 +54,8 @@ class NoTracker:
     def log(self, step: int, **scalars: float) -> None:
         """Forget them."""
 
-    def close(self) -> None:
-        """Nothing is left."""
+    def close(self, step: int, **scalars: float) -> None:
+        """Forget them too."""
 
 
 class TensorBoard:
@@ -80,8 +80,9 @@ class TensorBoard:
         for name, value in scalars.items():
             self._write(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
 
-    def close(self) -> None:
-        """Flush and close the file."""
+    def close(self, step: int, **scalars: float) -> None:
+        """Close the file as well."""
+        self.log(step, **scalars)
         writer, self._writer = self._writer, None
         if writer is not None:
             try:
@@ -130,8 +131,9 @@ class WeightsAndBiases:
         """One record."""
         self._run.log({"step": step, **scalars})
 
-    def close(self) -> None:
-        """Mark the sitting as ended."""
+    def close(self, step: int, **scalars: float) -> None:
+        """Mark the sitting as ended as well."""
+        self.log(step, **scalars)
         self._run.finish()
 
 

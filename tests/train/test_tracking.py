@@ -93,7 +93,7 @@ def test_what_cannot_be_written_ends_the_curves_only(tmp_path: Path, caplog: pyt
     (tmp_path / "logs").write_text("a file where the folder should be")
     tracker = TensorBoard(tmp_path / "logs", 0)
     tracker.log(1, loss=1.0)
-    tracker.close()
+    tracker.close(2, loss=0.5)
     assert caplog.text.count("no more curves are written") == 1
 
 

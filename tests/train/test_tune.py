@@ -11,14 +11,16 @@ import sys
 import time
 from pathlib import Path
 
+import optuna
 import pytest
+from optuna.trial import TrialState
 
 from bertrec.errors import InvalidInput, InvalidRun
 from tests import tiny
 from train.__main__ import main
 from train.run import open_run
 from train.settings import PRESETS, FitSettings, Preset
-from train.tune import BATCH_SIZES, ENCODER_RATES, STUDY_FILE, Tuned, TuneSettings, tune
+from train.tune import BATCH_SIZES, ENCODER_RATES, STORAGE_FILE, STUDY_FILE, Tuned, TuneSettings, tune
 
 TRIALS = 3
 
@@ -71,12 +73,14 @@ def test_a_killed_search_continues_to_the_same_end(whole: Tuned, data: Path, bas
     continued = tune(str(data), TuneSettings(base, TRIALS), output)
     assert [trial.params for trial in continued.trials] == [trial.params for trial in whole.trials]
     assert [trial.value for trial in continued.trials] == [trial.value for trial in whole.trials]
+    states = [trial.state for trial in optuna.load_study(study_name="tune", storage=f"sqlite:///{output / STORAGE_FILE}").trials]
+    assert states == [TrialState.FAIL] + TRIALS * [TrialState.COMPLETE]  # the killed one, proposed again
     assert continued.best.folder.name == whole.best.folder.name
     assert [folder.name for folder in (output / "trials").iterdir()] == [whole.best.folder.name]
 
 
 def _wait_for_a_trial_at_work(process: subprocess.Popen[bytes], output: Path) -> None:
-    """Return once a trial is finished and the next one has begun, or the first one has."""
+    """Return once the first trial has begun to train."""
     until = time.monotonic() + 60.0
     while time.monotonic() < until:
         assert process.poll() is None, (process.stderr or open(os.devnull, "rb")).read().decode()
