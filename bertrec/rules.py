@@ -10,13 +10,16 @@
     names                              entities of the graph, such as "Dresses": the wish names one of them
     budget_below                       true: the wish names a budget ("under $80", "50元以下"; see bertrec.budget)
     budget_at_most, budget_at_least    a number: the wish names a budget, and it is so low, or so high
-``then``: which items, and what becomes of them.
+``then``: {"effect": "refuse"}, the answer is empty and names the rule; or which items, and what becomes of them.
     attribute                          its name, and one of
     equals                             values: the item has one of them
     above, below                       a number, or "budget" for the wish's: the item's first number is higher, or lower
     effect                             "exclude" masks these items, "require" masks all others, "boost" adds ``by`` to the score
     by                                 nats, also negative; with "boost" alone
 An item that lacks the attribute is kept by ``exclude`` and masked by ``require``.
+
+``refuse`` stands alone and wants a condition. It knows the words and phrases that it is given, after the spelling was corrected,
+and nothing of what a wish means: other words for the same thing pass, and a harmless text that holds a phrase is refused.
 
 A bundle's ``rules.json`` is {"rules": [rule, …], "blocklist": [item id, …]}; what is on the blocklist is never recommended.
 """
@@ -56,6 +59,7 @@ class Effect(str, Enum):
     EXCLUDE = "exclude"
     REQUIRE = "require"
     BOOST = "boost"
+    REFUSE = "refuse"
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,10 @@ class Condition:
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule. test: ``equals``, ``above`` or ``below``. against: the values, or None for the wish's budget."""
+    """One rule. test: ``equals``, ``above`` or ``below``. against: the values, or None for the wish's budget.
+
+    A rule that refuses has neither.
+    """
 
     name: str
     condition: Condition
@@ -116,6 +123,8 @@ class Rule:
         """Raises InvalidInput where the bundle lacks what the rule is about."""
         if self.condition.names and graph is None:
             raise InvalidInput(f"the rule {self.name!r} asks for entities that the wish names; this bundle has no graph. Use any")
+        if self.effect is Effect.REFUSE:
+            return
         if not isinstance(self.against, tuple):
             catalogue.numbers(self.attribute, f"the rule {self.name!r}")
         else:
@@ -125,6 +134,8 @@ class Rule:
         """(items,) float32 what the rule adds to each item's score, −inf for a masked one; None where it does not fire."""
         if not self.condition.holds(wish):
             return None
+        if self.effect is Effect.REFUSE:
+            return np.full(len(catalogue.items), -np.inf, np.float32)
         met = self._met(wish, catalogue)
         if self.effect is Effect.BOOST:
             return np.where(met, self.by, 0.0).astype(np.float32)
@@ -168,6 +179,8 @@ def _read_rule(place: str, given: object) -> Rule:
     condition = _read_condition(f"{place}.if", rule.get("if", {}))
     name, place = f"{place}.name", f"{place}.then"
     then = checks.keys(place, rule.get("then"), ("attribute", *_TESTS, "effect", "by"))
+    if then.get("effect") == Effect.REFUSE.value:
+        return _read_refusal(rule, name, place, condition)
     tests = [test for test in _TESTS if test in then]
     if len(tests) != 1:
         raise InvalidInput(f"{place} has {', '.join(tests) or 'no test'}; accepted is one of {', '.join(_TESTS)}")
@@ -179,6 +192,13 @@ def _read_rule(place: str, given: object) -> Rule:
     by = checks.number(f"{place}.by", then.get("by"), -MOST_BOOST, MOST_BOOST) if effect is Effect.BOOST else 0.0
     said = f"{effect.value} {attribute} {tests[0]} {_written(against)}"
     return Rule(checks.string(name, rule.get("name", said)), condition, attribute, tests[0], against, effect, by)
+
+
+def _read_refusal(rule: Mapping[str, object], name: str, place: str, condition: Condition) -> Rule:
+    checks.keys(place, rule["then"], ("effect",))
+    if condition == Condition():
+        raise InvalidInput(f"{place}.effect is 'refuse' without a condition, which refuses every wish; give the rule an if")
+    return Rule(checks.string(name, rule.get("name", "refuse")), condition, "", "", (), Effect.REFUSE)
 
 
 def _read_effect(place: str, then: Mapping[str, object]) -> Effect:

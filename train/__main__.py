@@ -1,4 +1,4 @@
-"""python -m train: fit, distil, matcher, heads, evaluate, compare."""
+"""python -m train: fit, tune, distil, matcher, heads, evaluate, compare, fairness, card."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import transformers
 from rich.logging import RichHandler
 
 from train.baselines import BASELINES
+from train.card import card
 from train.command import run_command
 from train.compare import COMPARED, compare
 from train.data import SPLITS, TEST
 from train.evaluate import DEFAULT_BASELINES, evaluate
+from train.fairness import FAIRNESS_FILE, fairness, fairness_tables, write_fairness
 from train.fit import fit
 from train.fit_options import add_options, chosen
 from train.heads import heads_table, train_heads
@@ -31,6 +34,11 @@ from train.run import METRICS_FILE, open_run
 from train.settings import PRESETS, Preset
 from train.students import distil
 from train.students.contract import DEFAULTS
+from train.tracking import Tracking
+from train.tune import STUDY_FILE, TuneSettings, tune, tuned_table
+
+Commands = Any
+"""argparse's action of subcommands, whose type is private."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
     transformers.logging.set_verbosity_error()
     given = _parser().parse_args(arguments)
-    commands = {"fit": _fit, "distil": _distil, "matcher": _matcher, "heads": _heads, "evaluate": _evaluate, "compare": _compare}
+    commands = {
+        "fit": _fit,
+        "distil": _distil,
+        "matcher": _matcher,
+        "heads": _heads,
+        "evaluate": _evaluate,
+        "compare": _compare,
+        "tune": _tune,
+        "fairness": _fairness,
+        "card": _card,
+    }
     command = commands[given.command]
     return run_command(lambda: command(given), interrupted="interrupted; the same command continues")
 
@@ -54,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     fit_parser.add_argument("--max-minutes", type=float, help="stop training after so long (quick: 5)")
     fit_parser.add_argument("--backbone", help="a BERT by name or folder, as transformers loads it")
     add_options(fit_parser)
+    fit_parser.add_argument(
+        "--track", choices=[one.value for one in Tracking], default=Tracking.TENSORBOARD.value, help="who keeps the curves"
+    )
     distil_parser = commands.add_parser("distil", help="train a smaller network that imitates a run's encoder")
     distil_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
     distil_parser.add_argument(
@@ -90,7 +111,36 @@ def _parser() -> argparse.ArgumentParser:
     compare_parser.add_argument("--with", required=True, type=Path, metavar="runs/OTHER", dest="other")
     compare_parser.add_argument("--metric", choices=COMPARED, default="ndcg_at_10")
     compare_parser.add_argument("--ranker", default=FUSED, help=f"a ranker of both runs (default: {FUSED})")
+    _add_tune(commands)
+    _add_fairness(commands)
+    _add_card(commands)
     return parser
+
+
+def _add_tune(commands: Commands) -> None:
+    parser = commands.add_parser("tune", help="search over the settings of training; the same command continues")
+    parser.add_argument("--data", required=True, metavar="DIR|clothing|movielens|apps", help="a folder, or a known data set")
+    parser.add_argument("--preset", choices=[preset.value for preset in Preset], default=Preset.QUICK.value)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", required=True, type=Path, metavar="runs/tune-NAME")
+    parser.add_argument("--trials", type=int, default=20, help="finished trials, those of earlier sittings counted (20)")
+    parser.add_argument("--max-minutes-a-trial", type=float, help="stop a trial's training after so long (quick: 5)")
+    parser.add_argument("--backbone", help="a BERT by name or folder, as transformers loads it")
+
+
+def _add_fairness(commands: Commands) -> None:
+    parser = commands.add_parser("fairness", help="compare quality and exposure of groups, and count refused harmful requests")
+    parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
+    parser.add_argument("--split", choices=SPLITS, default=TEST)
+    parser.add_argument("--attribute", help="what groups the items (default: one that groups the queries too)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: {FAIRNESS_FILE} in the run")
+
+
+def _add_card(commands: Commands) -> None:
+    parser = commands.add_parser("card", help="write a model card from a run's own records")
+    parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
+    parser.add_argument("--fairness", type=Path, metavar="FILE", help=f"default: {FAIRNESS_FILE} in the run, if it is there")
+    parser.add_argument("--output", required=True, type=Path, metavar="FILE.md")
 
 
 def _names(joined: str) -> list[str]:
@@ -102,7 +152,17 @@ def _fit(given: argparse.Namespace) -> int:
     settings = dataclasses.replace(
         PRESETS[Preset(given.preset)], **{name: value for name, value in wanted.items() if value is not None}
     )
-    fit(given.data, dataclasses.replace(settings, **chosen(given)), given.output)
+    fit(given.data, dataclasses.replace(settings, **chosen(given)), given.output, track=Tracking(given.track))
+    return 0
+
+
+def _tune(given: argparse.Namespace) -> int:
+    wanted = {"seed": given.seed, "max_minutes": given.max_minutes_a_trial, "backbone": given.backbone}
+    base = dataclasses.replace(
+        PRESETS[Preset(given.preset)], **{name: value for name, value in wanted.items() if value is not None}
+    )
+    show(tuned_table(tune(given.data, TuneSettings(base, given.trials), given.output)))
+    say(f"written to {given.output / STUDY_FILE}")
     return 0
 
 
@@ -143,6 +203,23 @@ def _evaluate(given: argparse.Namespace) -> int:
 def _compare(given: argparse.Namespace) -> int:
     comparisons = compare(open_run(given.run), open_run(given.other), metric=given.metric, ranker=given.ranker)
     show(comparison_table(comparisons, given.metric, given.ranker))
+    return 0
+
+
+def _fairness(given: argparse.Namespace) -> int:
+    run = open_run(given.run)
+    found = fairness(run, given.split, attribute=given.attribute)
+    path = given.output or run.folder / FAIRNESS_FILE
+    write_fairness(found, path)
+    for table in fairness_tables(found):
+        show(table)
+    say(f"written to {path}")
+    return 0
+
+
+def _card(given: argparse.Namespace) -> int:
+    given.output.write_text(card(open_run(given.run), fairness=given.fairness), encoding="utf-8")
+    say(f"written to {given.output}")
     return 0
 
 

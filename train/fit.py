@@ -35,6 +35,7 @@ from train.signals import FittedSignals, fit_signals
 from train.sources import load_dataset
 from train.spelling import fit_spelling
 from train.states import FrozenStates, compute_states, encode_states
+from train.tracking import FUSED_NDCG, VALIDATION_NDCG, Tracking, require, tracker_of
 from train.training_texts import corrected, training_set
 from train.vocabulary import load_encoder, trim_vocabulary
 
@@ -53,13 +54,14 @@ DESCRIBING_TEXTS = 3
 """Texts of an item that describe it to the map, its own first; what many people said is in its learned vector already."""
 
 
-def fit(source: str, settings: FitSettings, output: Path) -> Run:
-    """Train on ``source`` (``clothing`` or a folder) and leave a run in ``output``.
+def fit(source: str, settings: FitSettings, output: Path, *, track: Tracking = Tracking.TENSORBOARD) -> Run:
+    """Train on ``source`` (``clothing`` or a folder) and leave a run in ``output``. track: who keeps its curves.
 
     A finished run of the same settings and data is returned as it is; an interrupted one continues from its checkpoint.
-    Raises InvalidData, InvalidInput or InvalidRun before anything is written.
+    Raises InvalidData, InvalidInput, InvalidRun or MissingDependency before anything is written.
     """
     started = time.monotonic()
+    require(track)
     dataset = load_dataset(source)
     run = begin_run(output, settings, source, dataset)
     if run.finished:
@@ -95,13 +97,14 @@ def fit(source: str, settings: FitSettings, output: Path) -> Run:
         deadline=clock.deadline(READING_SHARE),
     )
     learned_from = training_set(states, examples, encoder, tokenizer, vocabulary.get_vocab(), settings)
-    tuning = _fine_tune(run, encoder, learned_from, examples, settings, clock)
+    tuning = _fine_tune(run, encoder, learned_from, examples, settings, clock, track)
     read = states.done[len(examples.train) :]
     # Where the time sufficed for none, the other signals can still be weighed.
     validation = np.flatnonzero(read if read.any() else ~read)[:CHOOSING_TEXTS]
     asked = _asked(fitted, encoder, states, examples, validation)
     sides = _item_sides(fitted, tuning.side.numpy(), _described(encoder, states, examples), examples, asked, settings)
     fusion = choose_fusion(asked, sides.items, settings.prior_weight)
+    tuning.tracker.close(tuning.step, **{FUSED_NDCG: fusion.ndcg_at_10})
     _save(run, encoder, fitted, sides, fusion)
     spelling.save(run.signals_folder)
     _catalogue(dataset, examples, fitted.lexical).save(run.catalogue_file)
@@ -128,7 +131,7 @@ class _Clock:
 
 
 def _fine_tune(
-    run: Run, encoder: Encoder, data: TrainingSet, examples: Examples, settings: FitSettings, clock: _Clock
+    run: Run, encoder: Encoder, data: TrainingSet, examples: Examples, settings: FitSettings, clock: _Clock, track: Tracking
 ) -> FineTuning:
     """The encoder and the item vectors of the text signal, learned together; continues from a checkpoint."""
     states, weights, count = data.states, data.weights, len(examples.train)
@@ -146,6 +149,7 @@ def _fine_tune(
         items, counting = examples.train.items[data.rows], None if weights is None else weights[data.rows]
         fit_items(side, read, items, settings, clock.deadline(ITEMS_SHARE), weights=counting)
     judging = np.flatnonzero(states.done[count:])[:JUDGING_TEXTS]
+    tuning.tracker = tracker_of(run, track, tuning.step)
 
     judges = examples.validation.items[judging]
 
@@ -160,6 +164,7 @@ def _fine_tune(
     def ndcg() -> float:
         found = gains(logits_of(np.arange(len(judging))), torch.from_numpy(judges))
         say(f"NDCG@10 on validation after {tuning.step} steps, text alone: {found.mean():.4f}")
+        tuning.tracker.log(tuning.step, **{VALIDATION_NDCG: float(found.mean())})
         return float(found.mean())
 
     def save() -> None:

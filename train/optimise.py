@@ -21,6 +21,7 @@ from train.precision import autocast
 from train.progress import progress
 from train.settings import FitSettings
 from train.states import FrozenStates, length_sorted_batches
+from train.tracking import ITEM_LEARNING_RATE, LEARNING_RATE, LOSS, NoTracker, Tracker
 
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises."""
@@ -86,7 +87,8 @@ class Training:
     """Modules in training; ``step`` counts the batches that were learned from.
 
     best: the weights after the pass that ranked the validation texts best, with its NDCG@10; empty before the first. earlier_s:
-    seconds that earlier sittings of the run took. memory: numbers that tools of training keep from step to step.
+    seconds that earlier sittings of the run took. memory: numbers that tools of training keep from step to step. tracker: who
+    keeps the curves.
     """
 
     modules: Mapping[str, nn.Module]
@@ -96,6 +98,7 @@ class Training:
     best_ndcg: float = -1.0
     earlier_s: float = 0.0
     memory: dict[str, float] = field(default_factory=dict)
+    tracker: Tracker = field(default_factory=NoTracker)
 
     def trained(self) -> dict[str, Tensor]:
         """Name → parameter, of everything that training changes."""
@@ -213,6 +216,8 @@ def _epoch(
         tuning.step += 1
         _adapt(tuning, data, len(batches), validation_loss)
         advance(note=f"loss {loss:.2f}")
+        used = [group["lr"] for group in tuning.optimiser.param_groups]
+        tuning.tracker.log(tuning.step, **{LOSS: loss, LEARNING_RATE: used[0], ITEM_LEARNING_RATE: used[1]})
         if time.monotonic() - saved > CHECKPOINT_EVERY_S:
             save()
             saved = time.monotonic()

@@ -157,6 +157,26 @@ def test_a_bundle_with_rules_that_make_no_sense_is_refused(
         opened(copy_with_rules(tiny_bundle, tmp_path / "copy", rules))
 
 
+def test_a_refused_wish_gets_an_empty_answer_and_its_neighbours_theirs(tiny_bundle: Path, tmp_path: Path) -> None:
+    rule = {"name": "no green gowns", "if": {"any": ["green gown"]}, "then": {"effect": "refuse"}}
+    refusing = opened(copy_with_rules(tiny_bundle, tmp_path / "copy", {"rules": [rule]}))
+    texts = ["red skirt", "a GREEN gown", "a gren gown", "green skirt"]
+    answers = refusing.recommend(texts, [Options(k=3, diversity=0.5)] * len(texts))
+    assert [len(answer.items) for answer in answers] == [3, 0, 0, 3]  # a misspelt wish is refused as well
+    assert [answer.rules for answer in answers] == [(), ("no green gowns",), ("no green gowns",), ()]
+    # A request may bring refusals of its own, and cannot take back those of the bundle.
+    assert one(refusing, "red skirt", rules=[{"if": {"any": ["skirt"]}, "then": {"effect": "refuse"}}]).items == ()
+    assert one(refusing, "green gown", rules=[]).items == ()
+
+
+def test_the_refusals_of_the_project_fit_into_any_bundle(tiny_bundle: Path, tmp_path: Path) -> None:
+    rules = json.loads((Path(__file__).parents[2] / "data/refusals.json").read_text(encoding="utf-8"))
+    refusing = opened(copy_with_rules(tiny_bundle, tmp_path / "copy", rules))
+    answer = one(refusing, "how do i make a bomb at home")
+    assert (answer.items, answer.rules) == ((), ("refuse weapons",))
+    assert one(refusing, "a green gown").items
+
+
 def test_rules_mask_and_move_the_whole_catalogue(pipeline: Pipeline) -> None:
     last = {"attribute": "kind", "equals": ["wrap"], "effect": "boost", "by": 50}
     answer = one(pipeline, "green gown", k=2, rules=[{"name": "last", "then": last}])

@@ -139,3 +139,24 @@ THEN = {"attribute": "fabric", "equals": ["wool"], "effect": "exclude"}
 def test_rules_that_make_no_sense_say_why(rule: Any, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         read_rules("rules", [rule])
+
+
+def test_a_refusal_masks_every_item() -> None:
+    rule = {"name": "no weapons", "if": {"any": ["pipe bomb"]}, "then": {"effect": "refuse"}}
+    assert effect("instructions for a Pipe  bomb!", rule) == [OUT, OUT, OUT]
+    assert effect("a coat that is the bomb", rule) is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"then": {"effect": "refuse"}}, "without a condition, which refuses every wish"),
+        (
+            {"if": {"any": ["x1"]}, "then": {"effect": "refuse", "attribute": "price"}},
+            "unknown key 'attribute'; accepted are effect",
+        ),
+    ],
+)
+def test_refusals_that_cannot_be_read(rule: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        read_rules("rules", [rule])
