@@ -1,4 +1,4 @@
-"""python -m benchmarks: latency, quality, ranker, engines."""
+"""python -m benchmarks: latency, quality, ranker, engines, labels."""
 
 from __future__ import annotations
 
@@ -30,8 +30,12 @@ PRESETS = ("quick", "full")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     given = _parser().parse_args(arguments)
-    command = {"latency": _latency, "quality": _quality, "ranker": _ranker, "engines": _engines}[given.command]
-    left = "what is finished is kept, the same command continues" if given.command == "quality" else "nothing was written"
+    command = {"latency": _latency, "quality": _quality, "ranker": _ranker, "engines": _engines, "labels": _labels}[given.command]
+    left = (
+        "what is finished is kept, the same command continues"
+        if given.command in ("quality", "labels")
+        else "nothing was written"
+    )
     return run_command(lambda: command(given), interrupted=f"interrupted; {left}")
 
 
@@ -63,7 +67,32 @@ def _parser() -> argparse.ArgumentParser:
     engines.add_argument("--bundles", type=Path, default=Path("bundles/engines"), help="where to build; must be empty")
     engines.add_argument("--output", type=Path, default=Path("benchmarks/results/engines.json"))
     engines.add_argument("--page", type=Path, default=Path("docs/engines.md"))
+    labels = commands.add_parser("labels", help="quality with 1, 10 and 100 percent of the labels, and what unlabelled texts add")
+    labels.add_argument("--data", default=next(iter(BUNDLED)), metavar="DIR|NAME")
+    labels.add_argument("--shares", default="0.01,0.1,1", metavar="SHARE,…")
+    labels.add_argument("--max-minutes", type=float, help="of each run")
+    labels.add_argument("--seed", type=int, default=0)
+    labels.add_argument("--runs", type=Path, default=Path("runs/labels"), help="where runs are kept, and reused")
+    labels.add_argument("--output", type=Path, default=Path("benchmarks/results/labels.json"))
     return parser
+
+
+def _labels(given: argparse.Namespace) -> int:
+    import dataclasses
+
+    from benchmarks.labels import LabelSettings, labels_table, measure_labels
+
+    try:
+        shares = tuple(float(share) for share in _names(given.shares))
+    except ValueError:
+        raise InvalidInput(f"--shares is {given.shares!r}; accepted are numbers with commas between them") from None
+    base = dataclasses.replace(LabelSettings().base, seed=given.seed)
+    content = measure_labels(given.data, LabelSettings(base, shares, given.max_minutes), given.runs)
+    given.output.parent.mkdir(parents=True, exist_ok=True)
+    write_json(given.output, content)
+    show(labels_table(content))
+    say(f"written to {given.output}")
+    return 0
 
 
 def _engines(given: argparse.Namespace) -> int:

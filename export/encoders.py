@@ -97,6 +97,11 @@ class EncoderWriter:
         if isinstance(network, StaticEncoder):
             self._write_static(network, recipe, path)
             return
+        if isinstance(network, Encoder) and network.family.causal and recipe.precision.value.startswith("int8"):
+            raise InvalidInput(
+                f"engine {recipe.name!r}: the products of a {network.bert.config.model_type!r} encoder are not quantised here; "
+                "accepted are fp32, plain and fp16 (--engines fp32)"
+            )
         plain = self._plain(recipe.structure, network)
         if recipe.precision is Precision.PLAIN:
             path.write_bytes(plain.read_bytes())
@@ -134,6 +139,8 @@ class EncoderWriter:
         path = self.scratch / f"{structure}-fused.onnx"
         if not path.is_file():
             assert isinstance(network, Encoder)
+            if not network.family.fused:
+                return plain  # the fusions are BERT's
             fuse(plain, path, heads=network.heads, hidden=network.hidden, layers=network.layers)
         return path
 

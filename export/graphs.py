@@ -35,6 +35,13 @@ _PLACES = {
     "attention/output/dense": ProductKind.ATTENTION_OUTPUT,
     "intermediate/dense": ProductKind.INTERMEDIATE,
     "output/dense": ProductKind.OUTPUT,
+    # DistilBERT's names for the same
+    "attention/q_lin": ProductKind.QKV,
+    "attention/k_lin": ProductKind.QKV,
+    "attention/v_lin": ProductKind.QKV,
+    "attention/out_lin": ProductKind.ATTENTION_OUTPUT,
+    "ffn/lin1": ProductKind.INTERMEDIATE,
+    "ffn/lin2": ProductKind.OUTPUT,
 }
 
 

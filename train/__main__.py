@@ -13,6 +13,9 @@ from typing import Any
 import transformers
 from rich.logging import RichHandler
 
+from train.adaptation.kinds import Adaptation
+from train.adapters import Tuning
+from train.backbones import FAMILIES
 from train.baselines import BASELINES
 from train.card import card
 from train.command import run_command
@@ -70,7 +73,17 @@ def _parser() -> argparse.ArgumentParser:
     fit_parser.add_argument("--seed", type=int, default=0)
     fit_parser.add_argument("--output", required=True, type=Path, metavar="runs/NAME")
     fit_parser.add_argument("--max-minutes", type=float, help="stop training after so long (quick: 5)")
-    fit_parser.add_argument("--backbone", help="a BERT by name or folder, as transformers loads it")
+    fit_parser.add_argument("--backbone", help=f"by name or folder, as transformers loads it: {', '.join(FAMILIES)}")
+    fit_parser.add_argument("--tuning", choices=[one.value for one in Tuning], help="which weights move (full)")
+    fit_parser.add_argument("--rank", type=int, help="of lora and adalora (8)")
+    fit_parser.add_argument("--alpha", type=float, help="lora and adalora are scaled by alpha / rank (16)")
+    fit_parser.add_argument("--bottleneck", type=int, help="units of the adapter (32)")
+    fit_parser.add_argument("--adapt", choices=[one.value for one in Adaptation], help="learn first from texts without labels")
+    fit_parser.add_argument("--adapt-epochs", type=int, help="passes of it over the texts (1)")
+    fit_parser.add_argument("--adapt-minutes", type=float, help="stop it after so long")
+    fit_parser.add_argument("--labels", type=float, metavar="SHARE", help="keep so many of the training texts' items (1)")
+    fit_parser.add_argument("--self-train", action="store_true", default=None, help="guess the items of the other texts")
+    fit_parser.add_argument("--confidence", type=float, help="of a guess that counts (0.9)")
     add_options(fit_parser)
     fit_parser.add_argument(
         "--track", choices=[one.value for one in Tracking], default=Tracking.TENSORBOARD.value, help="who keeps the curves"
@@ -148,7 +161,10 @@ def _names(joined: str) -> list[str]:
 
 
 def _fit(given: argparse.Namespace) -> int:
-    wanted = {"seed": given.seed, "max_minutes": given.max_minutes, "backbone": given.backbone}
+    names = ("seed", "max_minutes", "backbone", "rank", "alpha", "bottleneck", "adapt_epochs", "adapt_minutes", "labels")
+    wanted = {name: getattr(given, name) for name in (*names, "self_train", "confidence")}
+    wanted["tuning"] = Tuning(given.tuning) if given.tuning else None
+    wanted["adapt"] = Adaptation(given.adapt) if given.adapt else None
     settings = dataclasses.replace(
         PRESETS[Preset(given.preset)], **{name: value for name, value in wanted.items() if value is not None}
     )

@@ -31,6 +31,7 @@ def save_checkpoint(folder: Path, tuning: Training, settings: str, spent_s: floa
             if moment in tuning.optimiser.state[parameter]:
                 tensors[f"optimiser.{row}.{moment}"] = tuning.optimiser.state[parameter][moment]
     tensors.update({f"best.{name}": value for name, value in tuning.best.items()})
+    tensors.update({f"state.{name}": value for name, value in tuning.state().items()})
     tensors["random"] = torch.get_rng_state()
     progress = {"step": json.dumps(tuning.step), "best_ndcg": json.dumps(tuning.best_ndcg), "spent_s": json.dumps(spent_s)}
     progress["memory"] = json.dumps(tuning.memory)
@@ -65,6 +66,7 @@ def load_checkpoint(folder: Path, tuning: Training, settings: str) -> bool:
         state = {moment: tensors[f"optimiser.{row}.{moment}"] for moment in _MOMENTS if f"optimiser.{row}.{moment}" in tensors}
         if state:
             tuning.optimiser.state[parameter] = state
+    tuning.restore({name.removeprefix("state."): value for name, value in tensors.items() if name.startswith("state.")})
     torch.set_rng_state(tensors["random"])
     tuning.step, tuning.best_ndcg = json.loads(metadata["step"]), json.loads(metadata["best_ndcg"])
     tuning.earlier_s, tuning.memory = json.loads(metadata["spent_s"]), json.loads(metadata.get("memory", "{}"))

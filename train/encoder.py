@@ -1,14 +1,14 @@
-"""The BERT encoder: token ids → interest vector, split into frozen lower layers and trained upper ones."""
+"""The encoder: token ids → interest vector, split into frozen lower layers and trained upper ones."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from bertrec.errors import InvalidInput, MissingDependency
+from train.backbones import family_of, last_pool, mean_pool
 from train.multilingual import MULTILINGUAL_BACKBONE, multilingual_folder
 
 DEFAULT_BACKBONE = "all-MiniLM-L6-v2"
@@ -16,26 +16,32 @@ DEFAULT_BACKBONE = "all-MiniLM-L6-v2"
 
 
 class Encoder(nn.Module):
-    """A BERT whose last hidden states are averaged over the text's tokens and scaled to length 1."""
+    """A BERT whose last hidden states are averaged over the text's tokens and scaled to length 1, or one of train/backbones.py.
+
+    only: names of the parameters that are trained, where not all of the upper layers' are (train/adapters.py).
+    """
 
     bert: PreTrainedModel
 
     def __init__(self, bert: PreTrainedModel) -> None:
         super().__init__()
         self.bert = bert
+        self.family = family_of(bert.config.model_type, bert.config.name_or_path)
+        self.only: frozenset[str] | None = None
 
     @classmethod
     def load(cls, backbone: str | Path, *, attention: str = "sdpa") -> Encoder:
         """Load a backbone by name or folder; ``attention`` is ``eager`` for exporters, which want it in plain operators.
 
-        Raises InvalidInput where transformers cannot, or where it is no BERT.
+        Raises InvalidInput where transformers cannot, or where it is of no family that is known.
         """
         folder = backbone_path(backbone)
         try:
             config = AutoConfig.from_pretrained(folder)
-            if config.model_type != "bert":
-                raise InvalidInput(f"backbone {str(backbone)!r} is a {config.model_type!r} model; accepted is BERT")
-            bert = AutoModel.from_pretrained(folder, add_pooling_layer=False, attn_implementation=attention)
+            family = family_of(config.model_type, backbone)
+            pooler = {"add_pooling_layer": False} if family.pooler else {}
+            attention = attention if family.sdpa else "eager"
+            bert = AutoModel.from_pretrained(folder, attn_implementation=attention, **pooler)
         except (OSError, ValueError) as error:
             if isinstance(error, InvalidInput):
                 raise
@@ -43,9 +49,14 @@ class Encoder(nn.Module):
         return cls(bert).float()
 
     @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer layers, lowest first."""
+        return self.family.blocks(self.bert)
+
+    @property
     def layers(self) -> int:
         """Number of transformer layers."""
-        return len(self.bert.encoder.layer)
+        return len(self.blocks)
 
     @property
     def hidden(self) -> int:
@@ -60,39 +71,47 @@ class Encoder(nn.Module):
     @property
     def max_positions(self) -> int:
         """The longest text in tokens that the backbone can read."""
-        return int(self.bert.config.max_position_embeddings)
+        return int(self.bert.config.max_position_embeddings) - self.family.offset(self.bert)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(batch, tokens) int64 ids and mask → (batch, hidden) float32."""
+        if not self.family.fused:
+            return self.upper(self.lower(input_ids, attention_mask, 0), attention_mask, 0)
+        # BERT's own path, whose graph is the one that ONNX Runtime's fusions recognise.
         hidden = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (batch, tokens, hidden)
-        return pool(hidden, attention_mask)
+        return self.pool(hidden, attention_mask)
+
+    def pool(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """(batch, tokens, hidden) → (batch, hidden) of length 1: the mean, or the last token of a causal backbone."""
+        return last_pool(hidden, attention_mask) if self.family.causal else mean_pool(hidden, attention_mask)
 
     def lower(self, input_ids: Tensor, attention_mask: Tensor, layers: int) -> Tensor:
         """(batch, tokens, hidden): the hidden states after the first ``layers`` layers."""
-        hidden = self.bert.embeddings(input_ids=input_ids)
-        return self._run(hidden, attention_mask, 0, layers)
+        return self._run(self.family.embed(self.bert, input_ids), attention_mask, 0, layers)
+
+    def last(self, hidden: Tensor, attention_mask: Tensor, layers: int) -> Tensor:
+        """(batch, tokens, hidden) after the first ``layers`` layers → the same shape, after all of them."""
+        return self.family.finish(self.bert, self._run(hidden, attention_mask, layers, self.layers))
 
     def upper(self, hidden: Tensor, attention_mask: Tensor, layers: int) -> Tensor:
         """(batch, tokens, hidden) after the first ``layers`` layers → (batch, hidden), the interest vector."""
-        return pool(self._run(hidden, attention_mask, layers, self.layers), attention_mask)
+        return self.pool(self.last(hidden, attention_mask, layers), attention_mask)
 
     def train_upper(self, layers: int) -> None:
         """Train only the layers above the first ``layers``; the others are frozen, and read texts without dropout."""
         self.requires_grad_(False).eval()
-        self.bert.encoder.layer[layers:].requires_grad_(True).train()
+        self.blocks[layers:].train()
+        if self.only is None:
+            self.blocks[layers:].requires_grad_(True)
+            return
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name in self.only)
 
     def _run(self, hidden: Tensor, attention_mask: Tensor, first: int, last: int) -> Tensor:
-        blocked = (attention_mask[:, None, None, :] == 0) * torch.finfo(hidden.dtype).min  # (batch, 1, 1, tokens)
-        for layer in self.bert.encoder.layer[first:last]:
-            hidden = layer(hidden, blocked)[0]
+        mask = self.family.mask(self.bert, attention_mask, hidden)
+        for layer in self.blocks[first:last]:
+            hidden = layer(hidden, **{self.family.mask_argument: mask})[0]
         return hidden
-
-
-def pool(hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    """(batch, tokens, hidden) → (batch, hidden): mean over the text's tokens, scaled to length 1."""
-    weights = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (batch, tokens, 1)
-    mean = (hidden * weights).sum(1) / weights.sum(1)
-    return nn.functional.normalize(mean, dim=-1)
 
 
 def load_tokenizer(backbone: str | Path) -> PreTrainedTokenizerFast:

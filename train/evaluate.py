@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bertrec.catalogue import Catalogue
 from bertrec.errors import InvalidData, InvalidInput, InvalidRun
+from train.adaptation.labels import keep_labels
 from train.augmentation import Synonyms, fit_synonyms, token_vectors
 from train.baselines import BASELINES, COLLABORATIVE, Context, PlainRecipe, Ranker
 from train.data import SPLITS, TEST, Dataset, split_interactions
@@ -145,7 +146,8 @@ def run_dataset(run: Run) -> Dataset:
 def run_examples(run: Run, dataset: Dataset | None = None) -> Examples:
     """The examples that the run was trained on, read again. Raises InvalidRun where the data has changed since."""
     dataset = dataset or run_dataset(run)
-    examples = make_examples(dataset, split_interactions(dataset, run.settings["seed"]))
+    split = split_interactions(dataset, run.settings["seed"])
+    examples = make_examples(dataset, keep_labels(dataset, split, run.settings.get("labels", 1.0), run.settings["seed"]).split)
     ids = [item.item_id for item in Catalogue.load(run.catalogue_file).items]
     if ids != [dataset.items[row].item_id for row in examples.catalogue]:
         raise InvalidRun(f"{run.catalogue_file} does not list the items that the data gives; train again")

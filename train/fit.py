@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +23,17 @@ from bertrec.fusion import Gates, Signals
 from bertrec.signals import LexicalSignal
 from bertrec.tensors import PRIOR, SIGNALS, TEXT_SIGNAL
 from bertrec.text import TextTokenizer
+from train.adaptation.kinds import Adaptation
+from train.adaptation.labels import keep_labels, texts_of
+from train.adaptation.self_training import guessed_pairs, with_guessed
+from train.adaptation.stage import adapted
+from train.adapters import AdapterSettings
 from train.checkpoint import FILE as CHECKPOINT_FILE
 from train.checkpoint import load_checkpoint, save_checkpoint
+from train.clock import Clock
 from train.data import Dataset, split_interactions
 from train.encoder import Encoder, load_tokenizer
-from train.examples import UNSEEN, Examples, make_examples
+from train.examples import UNSEEN, Examples, Pairs, make_examples
 from train.fusion import Asked, Fusion, choose_fusion, choose_shrinkage, gains
 from train.items import PRIOR_SHRINKAGE, ItemMap, ItemSide, centroids, fit_map, log_prior, shrink
 from train.optimise import FineTuning, TrainingSet, fine_tune, fit_items
@@ -68,9 +77,12 @@ def fit(source: str, settings: FitSettings, output: Path, *, track: Tracking = T
         say(f"{output} is there already, trained on the same data with the same settings: reused")
         return run
     torch.manual_seed(settings.seed)
-    clock = _Clock(started, settings.max_minutes)
-    split = split_interactions(dataset, settings.seed)
+    clock = Clock(started, settings.max_minutes)
+    labels = keep_labels(dataset, split_interactions(dataset, settings.seed), settings.labels, settings.seed)
+    split, unlabelled = labels.split, texts_of(dataset, labels.unlabelled)
     examples = make_examples(dataset, split)
+    guessed = _guessed(source, run, examples, unlabelled, settings)
+    examples = dataclasses.replace(examples, train=with_guessed(examples.train, guessed))
     say(
         f"{dataset.name}: {examples.items:,} items to rank, {len(examples.train):,} texts to learn from, "
         f"{len(examples.validation):,} to choose by, {len(examples.test):,} held out"
@@ -88,6 +100,8 @@ def fit(source: str, settings: FitSettings, output: Path, *, track: Tracking = T
     vocabulary.save_pretrained(run.encoder_folder)
     # Texts are read with the very file that will serve.
     tokenizer = TextTokenizer(run.tokenizer_file, min(settings.max_tokens, encoder.max_positions))
+    if settings.adapt is not Adaptation.NONE:
+        encoder = adapted(run, encoder, tokenizer, [*examples.train.texts[len(guessed) :], *unlabelled], settings)
     fitted = fit_signals(dataset, examples, split, settings)
     states = compute_states(
         encoder,
@@ -109,29 +123,24 @@ def fit(source: str, settings: FitSettings, output: Path, *, track: Tracking = T
     spelling.save(run.signals_folder)
     _catalogue(dataset, examples, fitted.lexical).save(run.catalogue_file)
     zero_shot = states.zero_shot[: len(examples.train)]
-    run.save_array("zero_shot/texts", zero_shot.astype(np.float16))
+    run.save_array("zero_shot/texts", zero_shot[len(guessed) :].astype(np.float16))
     run.save_array("zero_shot/items", centroids(zero_shot, examples.train, examples.items))
-    return _finish(run, fusion, sides, states, clock.spent_s + tuning.earlier_s, examples)
+    cost = {"method": settings.tuning.value, **asdict(tuning.cost)}
+    return _finish(run, fusion, sides, states, clock.spent_s + tuning.earlier_s, examples, cost)
 
 
-@dataclass(frozen=True)
-class _Clock:
-    """The time budget of a sitting."""
-
-    started: float
-    max_minutes: float | None
-
-    @property
-    def spent_s(self) -> float:
-        """Seconds since the sitting began."""
-        return time.monotonic() - self.started
-
-    def deadline(self, share: float) -> float | None:
-        return None if self.max_minutes is None else self.started + 60.0 * self.max_minutes * share
+def _guessed(source: str, run: Run, examples: Examples, unlabelled: list[str], settings: FitSettings) -> Pairs:
+    """What a first recommender, trained in half of the time, makes of the texts without a label; nothing unless self-training."""
+    if not settings.self_train:
+        return Pairs([], np.zeros(0, np.int64))
+    run.start()
+    half = None if settings.max_minutes is None else settings.max_minutes / 2
+    teacher = fit(source, dataclasses.replace(settings, self_train=False, max_minutes=half), run.folder / "teacher")
+    return guessed_pairs(teacher, examples, unlabelled, settings.confidence)
 
 
 def _fine_tune(
-    run: Run, encoder: Encoder, data: TrainingSet, examples: Examples, settings: FitSettings, clock: _Clock, track: Tracking
+    run: Run, encoder: Encoder, data: TrainingSet, examples: Examples, settings: FitSettings, clock: Clock, track: Tracking
 ) -> FineTuning:
     """The encoder and the item vectors of the text signal, learned together; continues from a checkpoint."""
     states, weights, count = data.states, data.weights, len(examples.train)
@@ -140,7 +149,9 @@ def _fine_tune(
         log.warning(
             "the time budget sufficed for %d of %d texts; the others only counted for words and popularity", len(data.rows), count
         )
-    tuning = FineTuning.begin(encoder, side, states.frozen_layers)
+    steps = settings.epochs * math.ceil(len(data.rows) / settings.batch_size)
+    adapters = AdapterSettings(settings.tuning, settings.rank, settings.alpha, settings.bottleneck, max(steps, 1))
+    tuning = FineTuning.begin(encoder, side, states.frozen_layers, adapters=adapters)
     guard = json.dumps({name: value for name, value in run.settings.items() if name != "max_minutes"}, sort_keys=True)
     if load_checkpoint(run.folder, tuning, guard):
         say(f"continuing from step {tuning.step} of the checkpoint in {run.folder}")
@@ -171,8 +182,8 @@ def _fine_tune(
         save_checkpoint(run.folder, tuning, guard, clock.spent_s + tuning.earlier_s)
 
     if not fine_tune(tuning, data, settings, clock.deadline(TUNING_SHARE), save, ndcg, validation_loss):
-        total = settings.epochs * math.ceil(len(data.rows) / settings.batch_size)
-        say(f"the time budget of {settings.max_minutes:g} minutes sufficed for {tuning.step} of {total} steps of fine-tuning")
+        say(f"the time budget of {settings.max_minutes:g} minutes sufficed for {tuning.step} of {steps} steps of fine-tuning")
+    tuning.merge()
     return tuning
 
 
@@ -272,7 +283,15 @@ def _save(run: Run, encoder: Encoder, fitted: FittedSignals, sides: _ItemSides, 
         run.save_array(f"maps/{signal}", item_map.matrix)
 
 
-def _finish(run: Run, fusion: Fusion, sides: _ItemSides, states: FrozenStates, spent_s: float, examples: Examples) -> Run:
+def _finish(
+    run: Run,
+    fusion: Fusion,
+    sides: _ItemSides,
+    states: FrozenStates,
+    spent_s: float,
+    examples: Examples,
+    cost: Mapping[str, Any],
+) -> Run:
     chosen = {
         "weights": {name: round(float(np.exp(bias)), 4) for name, bias in fusion.gates.biases.items()},
         "gated": bool(fusion.gates.weights),
@@ -288,6 +307,7 @@ def _finish(run: Run, fusion: Fusion, sides: _ItemSides, states: FrozenStates, s
             "texts": {part: len(getattr(examples, part)) for part in ("train", "validation", "test")},
             "texts_read": int(states.done.sum()),
             "fusion": chosen,
+            "tuning": cost,
             "minutes": round(spent_s / 60, 2),  # of all sittings
         }
     )

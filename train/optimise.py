@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from train.adapters import ALL, Adapters, AdapterSettings, TuningCost, adapt, measure_cost
 from train.adversarial import adversarial_backward
 from train.augmentation.augmenter import LOOKS, STRENGTH_KEY, Augmenter, adapted
 from train.encoder import Encoder
@@ -113,6 +114,13 @@ class Training:
         self.best = {name: value.detach().clone() for name, value in self.trained().items()}
         return True
 
+    def state(self) -> dict[str, Tensor]:
+        """Name → tensor, of what a checkpoint needs besides."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from a ``state``."""
+
     @torch.no_grad()
     def restore_best(self) -> None:
         """Go back to the best weights, where a pass was judged."""
@@ -126,15 +134,31 @@ class FineTuning(Training):
 
     encoder: Encoder = field(kw_only=True)
     side: ItemSide = field(kw_only=True)
+    adapters: Adapters = field(kw_only=True)
+    cost: TuningCost = field(kw_only=True)
 
     @classmethod
-    def begin(cls, encoder: Encoder, side: ItemSide, frozen_layers: int) -> FineTuning:
-        """Set the layers free that are to be trained."""
-        encoder.train_upper(frozen_layers)
+    def begin(cls, encoder: Encoder, side: ItemSide, frozen_layers: int, *, adapters: AdapterSettings = ALL) -> FineTuning:
+        """Set the layers free that are to be trained, or what is put into them."""
+        adapted = adapt(encoder, frozen_layers, adapters)
         upper = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
         groups = [{"params": upper, "weight_decay": 0.01}, {"params": list(side.parameters()), "weight_decay": 0.0}]
         modules = {"encoder": encoder, "items": side}
-        return cls(modules, torch.optim.AdamW(groups, lr=0.0), encoder=encoder, side=side)
+        optimiser = torch.optim.AdamW(groups, lr=0.0)
+        return cls(modules, optimiser, encoder=encoder, side=side, adapters=adapted, cost=measure_cost(encoder))
+
+    def merge(self) -> None:
+        """End training: what was learned goes into the encoder's own weights; and say what it cost."""
+        self.cost = measure_cost(self.encoder)
+        self.adapters.merge()
+
+    def state(self) -> dict[str, Tensor]:
+        """The adapters' own."""
+        return self.adapters.state()
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from a ``state``."""
+        self.adapters.restore(state)
 
 
 def fine_tune(
@@ -203,7 +227,7 @@ def _epoch(
     """What is left of one pass; False where the deadline cut it short."""
     random = np.random.default_rng([settings.seed, 2, epoch])
     batches = list(length_sorted_batches(data.states.lengths[data.rows], settings.batch_size, random))
-    rates = [settings.encoder_learning_rate, settings.item_learning_rate]
+    rates = [settings.encoder_learning_rate * tuning.adapters.learning_rate_factor, settings.item_learning_rate]
     loss_of = CatalogueLoss(tuning.side, settings)
     saved = time.monotonic()
     for batch in batches[tuning.step - epoch * len(batches) :]:
@@ -214,6 +238,7 @@ def _epoch(
         set_learning_rates(tuning.optimiser, rates, done)
         loss = _step(tuning, data, settings, rows, loss_of)
         tuning.step += 1
+        tuning.adapters.after_step(tuning.step)
         _adapt(tuning, data, len(batches), validation_loss)
         advance(note=f"loss {loss:.2f}")
         used = [group["lr"] for group in tuning.optimiser.param_groups]
@@ -232,7 +257,7 @@ def _step(tuning: FineTuning, data: TrainingSet, settings: FitSettings, rows: ND
     def loss_at(states: Tensor) -> Tensor:
         with autocast(settings.precision):
             interest = tuning.encoder.upper(states, mask, data.states.frozen_layers)  # (batch, hidden)
-            return loss_of(interest, items, weights=weights)
+            return loss_of(interest, items, weights=weights) + tuning.adapters.penalty()
 
     if settings.adversarial is None:
         return step_down(tuning.optimiser, loss_at(hidden))

@@ -16,7 +16,7 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +33,8 @@ SCHEMA_VERSION = 2
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.json"
 FIT_COMMAND = "python -m train fit --data clothing --preset quick --output runs/NAME"
+_DEFAULTS = {one.name: one.default for one in fields(FitSettings)}
+"""What a setting was in a run that is older than it."""
 _PACKAGES = ("torch", "transformers", "numpy", "scikit-learn")
 
 
@@ -116,7 +118,7 @@ def begin_run(folder: Path, settings: FitSettings, source: str, dataset: Dataset
         differing = [
             f"{name}: {run.settings.get(name)!r} there, {value!r} asked for"
             for name, value in described["settings"].items()
-            if name != "max_minutes" and run.settings.get(name) != value
+            if name != "max_minutes" and run.settings.get(name, _DEFAULTS.get(name)) != value
         ]
         if run.record["data"] != described["data"]:
             differing.append("the data")

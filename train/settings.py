@@ -7,6 +7,8 @@ from enum import Enum
 
 from bertrec.errors import InvalidInput
 from bertrec.tensors import BEHAVIOUR, GRAPH
+from train.adaptation.kinds import Adaptation
+from train.adapters import Tuning
 from train.adversarial import AdversarialSettings
 from train.augmentation.settings import AugmentationSettings
 from train.encoder import DEFAULT_BACKBONE
@@ -34,6 +36,10 @@ class FitSettings:
     full_softmax_items: a larger catalogue is learned by ``negatives`` sampled ones a step. without: signals that are left out.
     augmentation, adversarial: none by default. correct_spelling: of the training texts, before they are read. weigh_by_sentiment:
     texts that complain count less (train/sentiment.py). precision: of matrix products in fine-tuning.
+    tuning: which weights of the trained layers move; rank, alpha, bottleneck: see train/adapters.py.
+    adapt: what the upper layers learn first, from the training texts without their labels, in so many epochs and minutes at most.
+    labels: share of the training texts that keep their item; with self_train the others get the item that a first recommender
+    gives them with at least ``confidence``.
     """
 
     preset: Preset
@@ -65,6 +71,16 @@ class FitSettings:
     correct_spelling: bool = False
     weigh_by_sentiment: bool = False
     precision: Precision = Precision.FP32
+    tuning: Tuning = Tuning.FULL
+    rank: int = 8
+    alpha: float = 16.0
+    bottleneck: int = 32
+    adapt: Adaptation = Adaptation.NONE
+    adapt_epochs: int = 1
+    adapt_minutes: float | None = None
+    labels: float = 1.0
+    self_train: bool = False
+    confidence: float = 0.9
 
     def __post_init__(self) -> None:
         positive = (
@@ -78,16 +94,32 @@ class FitSettings:
             "behaviour_dimensions",
             "lexical_dimensions",
             "lexical_terms",
+            "rank",
+            "bottleneck",
+            "adapt_epochs",
         )
         for name in positive:
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} is {getattr(self, name)}; accepted is 1 or more")
+        self._check_learning()
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise InvalidInput(f"max_minutes is {self.max_minutes}; accepted is a number above 0")
         if unknown := [name for name in self.without if name not in OPTIONAL_SIGNALS]:
             raise InvalidInput(f"without names {unknown[0]!r}; accepted are {', '.join(OPTIONAL_SIGNALS)}")
         if self.seed < 0:
             raise InvalidInput(f"seed is {self.seed}; accepted is 0 or more")
+
+    def _check_learning(self) -> None:
+        """Of adapters, adaptation and labels."""
+        if not self.alpha > 0:
+            raise InvalidInput(f"alpha is {self.alpha}; accepted is a number above 0")
+        if self.adapt_minutes is not None and not self.adapt_minutes > 0:
+            raise InvalidInput(f"adapt_minutes is {self.adapt_minutes}; accepted is a number above 0")
+        for name in ("labels", "confidence"):
+            if not 0 < getattr(self, name) <= 1:
+                raise InvalidInput(f"{name} is {getattr(self, name)}; accepted is a share above 0 and up to 1, such as 0.1")
+        if self.self_train and self.labels == 1:
+            raise InvalidInput("self_train needs texts without a label; give labels below 1, such as 0.1")
 
 
 PRESETS = {

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bertrec.errors import InvalidRun
+from bertrec.errors import InvalidInput, InvalidRun
 from bertrec.text import TextTokenizer, Tokens
 from train.checkpoint import FILE as CHECKPOINT_FILE
 from train.checkpoint import load_checkpoint, save_checkpoint
@@ -61,6 +61,8 @@ def distil(run: Run, settings: StudentSettings) -> Student:
     torch.manual_seed(settings.seed)
     examples = run_examples(run)
     teacher = Encoder.load(run.encoder_folder)
+    if not teacher.family.fused:
+        raise InvalidInput(f"{run.folder} has a {teacher.bert.config.model_type!r} encoder; students are made of a BERT")
     lessons = prepare_lessons(run, teacher, examples, settings)
     student = _begin(teacher, lessons, settings)
     folder.mkdir(parents=True, exist_ok=True)

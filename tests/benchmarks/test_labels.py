@@ -1,0 +1,35 @@
+"""The curve over shares of the labels, on the tiny data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks.labels import RANKERS, LabelSettings, labels_table, measure_labels
+from bertrec.errors import InvalidInput
+from tests import tiny
+from train.settings import PRESETS, Preset
+
+
+def test_every_share_is_measured_with_every_method(tiny_backbone: Path, tmp_path: Path) -> None:
+    data = tiny.write_data(tmp_path / "checkerboard", per_item=4)
+    base = dataclasses.replace(PRESETS[Preset.QUICK], backbone=str(tiny_backbone), max_minutes=None)
+    content = measure_labels(str(data), LabelSettings(base, (0.3, 1.0)), tmp_path / "runs")
+    rows = content["rows"]
+    assert len(rows) == (4 + 3) * len(RANKERS)
+    texts = {row["share"]: row["texts"] for row in rows if row["method"] == "labels alone"}
+    assert texts[0.3] < texts[1.0]
+    fused = {(row["share"], row["method"]): row["ndcg_at_10"]["value"] for row in rows if row["ranker"] == "fused"}
+    assert fused[1.0, "labels alone"] == 1.0
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(labels_table(content))
+    assert f"{fused[0.3, 'self-training']:.4f}" in console.export_text()
+
+
+def test_no_share_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="no share of the labels"):
+        LabelSettings(shares=())
