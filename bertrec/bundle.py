@@ -1,6 +1,7 @@
 """The bundle: a folder, immutable once sealed, that holds everything an answer needs. Stages meet here.
 
     manifest.json  tokenizer.json  catalogue.jsonl  rules.json  encoder/<engine>.onnx  ranker/<engine>.onnx  signals/*.npy, *.json
+    matcher/<engine>.onnx, matching.json  heads/fp32.onnx, labels.json          where the run has a matcher, or heads
 
 The manifest names every file with its sha256 and size, and carries a fingerprint of its own content. Opening verifies all of
 it before anything is loaded; nothing is ever unpickled.
@@ -24,10 +25,12 @@ from bertrec.catalogue import Catalogue
 from bertrec.compact import load_floats
 from bertrec.errors import InvalidBundle, InvalidInput
 from bertrec.fusion import Signals
+from bertrec.labels import LABELS_FILE, Labels
+from bertrec.matching import MATCHER_FOLDER, MATCHING_FILE, Matching
 from bertrec.rules import RULES_FILE, RuleBook
 from bertrec.spelling import FILE as SPELLING_FILE
 from bertrec.spelling import SpellingCorrector
-from bertrec.tensors import ENCODER, RANKER
+from bertrec.tensors import ENCODER, HEADS, MATCHER, RANKER
 from bertrec.text import TextTokenizer
 
 SCHEMA_VERSION = 3
@@ -38,6 +41,9 @@ SIGNALS_FOLDER = "signals"
 ITEM_LEXICAL_FILE = "item_lexical.npy"
 ITEM_TEXT_FILE = "item_text.npy"
 MAPS_FOLDER = "maps"
+HEADS_FOLDER = "heads"
+USABLE = ("reference", "passed")
+"""The verdicts of engines that may answer."""
 REFERENCE_ENGINE = "fp32"
 """The engine that every other is measured against."""
 EXPORT_COMMAND = "python -m export build --run runs/NAME --output bundles/NAME"
@@ -63,10 +69,10 @@ class Runtime(str, Enum):
 class EngineRecord:
     """One engine and what was measured of it when it was exported.
 
-    model: ``encoder``, ``ranker`` or ``recommender``. name: what it is asked for by, such as ``int8``. file: its path in the
-    bundle, empty where the engine was measured and left out. precision: of the weights, such as ``fp32``. structure: the
-    network it was made from, ``bert`` or a student's name. tokenizer: the file whose ids it takes. operators: how many of each
-    fused or quantised operator its graph has. stamp: of a compiled engine, what it was compiled with and for.
+    model: ``encoder``, ``ranker``, ``matcher``, ``heads`` or ``recommender``. name: what it is asked for by, such as ``int8``.
+    file: its path in the bundle, empty where the engine was measured and left out. precision: of the weights, such as ``fp32``.
+    structure: the network it was made from, ``bert`` or a student's name. tokenizer: the file whose ids it takes. operators: how
+    many of each fused or quantised operator its graph has. stamp: of a compiled engine, what it was compiled with and for.
     batch_invariant: whether a text's answer is the same whatever texts share its batch.
     parity: distance to the reference engine. quality: ranking metrics on held-out texts. latency: as measured on the
     machine of the export. verdict: ``reference``, ``passed``, ``rejected`` or ``unmeasured``; why: in a sentence.
@@ -175,9 +181,9 @@ class Bundle:
         """The manifest's fingerprint, shortened to the 12 hex digits that answers carry."""
         return self.manifest.fingerprint[:12]
 
-    def tokenizer(self, engine: str) -> TextTokenizer:
-        """The tokenizer that an encoder engine was made for; it cuts texts at what the encoder reads."""
-        return TextTokenizer(self.folder / self.engine(ENCODER.name, engine).tokenizer, self.manifest.max_tokens)
+    def tokenizer(self, engine: str, *, model: str = ENCODER.name) -> TextTokenizer:
+        """The tokenizer that an engine of encoder or matcher was made for; it cuts texts at what the encoder reads."""
+        return TextTokenizer(self.folder / self.engine(model, engine).tokenizer, self.manifest.max_tokens)
 
     def catalogue(self) -> Catalogue:
         """The items, in index order."""
@@ -209,6 +215,16 @@ class Bundle:
         folder = self.folder / SIGNALS_FOLDER
         return SpellingCorrector.load(folder) if (folder / SPELLING_FILE).is_file() else None
 
+    def matching(self) -> Matching | None:
+        """How the matcher is asked; None where the bundle has none. Raises InvalidBundle for a file that does not say it."""
+        folder = self.folder / MATCHER_FOLDER
+        return Matching.load(folder) if (folder / MATCHING_FILE).is_file() else None
+
+    def labels(self) -> Labels | None:
+        """What the heads say; None where the bundle has none. Raises InvalidBundle for a file that names no labels."""
+        path = self.folder / HEADS_FOLDER / LABELS_FILE
+        return Labels.load(path) if path.is_file() else None
+
     @property
     def default_engine(self) -> str:
         """The encoder engine to use where none is named: the one that the export chose, else the reference."""
@@ -221,6 +237,16 @@ class Bundle:
             if engine.model == RANKER.name and engine.runtime == Runtime.ORT and engine.file:
                 return engine.name
         raise InvalidBundle(f"{self.folder} has no ranker for ONNX Runtime. Export it: {EXPORT_COMMAND}")
+
+    @property
+    def matcher_engine(self) -> str | None:
+        """The matcher's engine to use: of those that passed and answer alike in any batch, the fastest as measured; or None."""
+        return self._fastest(MATCHER.name)
+
+    @property
+    def heads_engine(self) -> str | None:
+        """The heads' engine to use, or None."""
+        return self._fastest(HEADS.name)
 
     @property
     def ort_engines(self) -> list[str]:
@@ -238,6 +264,20 @@ class Bundle:
                 return engine
         names = [engine.name for engine in self.manifest.engines if engine.model == model and engine.file]
         raise InvalidInput(f"{self.folder} has no {model} engine {name!r}; it has {', '.join(names) or 'none'}")
+
+    def _fastest(self, model: str) -> str | None:
+        """The engine for ONNX Runtime that reads most at once; the first of several that were not timed."""
+        usable = [
+            engine
+            for engine in self.manifest.engines
+            if engine.model == model
+            and engine.runtime == Runtime.ORT
+            and engine.file
+            and engine.batch_invariant
+            # rejected ones stay in the table, and in a bundle of every engine their files do too
+            and engine.verdict in USABLE
+        ]
+        return max(usable, key=lambda engine: engine.latency.get("texts_per_s_median", 0.0)).name if usable else None
 
     def engine_path(self, model: str, name: str) -> Path:
         """The file of one engine."""

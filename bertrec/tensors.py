@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-BATCH = "batch"
+BATCH, TOKENS = "batch", "tokens"
+"""The dimensions that depend on the request."""
+
 MAX_BATCH_SIZE = 64
 """Texts in one execution: Triton's max_batch_size, and the rows the edge runs at once. Larger ones gain nothing on a CPU."""
 
@@ -35,15 +37,15 @@ class ModelSpec:
     outputs: tuple[TensorSpec, ...]
 
 
-INPUT_IDS = TensorSpec("input_ids", "INT64", (BATCH, "tokens"))
-ATTENTION_MASK = TensorSpec("attention_mask", "INT64", (BATCH, "tokens"))
+INPUT_IDS = TensorSpec("input_ids", "INT64", (BATCH, TOKENS))
+ATTENTION_MASK = TensorSpec("attention_mask", "INT64", (BATCH, TOKENS))
 INTEREST_VECTOR = TensorSpec("interest_vector", "FP32", (BATCH, "hidden"))
 QUERY_VECTOR = TensorSpec("query_vector", "FP32", (BATCH, "query"))
 BOOST = TensorSpec("boost", "FP32", (BATCH, "items"))
 ITEM_INDEX = TensorSpec("item_index", "INT64", (BATCH, "candidates"))
 SCORE = TensorSpec("score", "FP32", (BATCH, "candidates"))
 TERMS = TensorSpec("terms", "FP32", (BATCH, "candidates", "signals"))
-TOKEN_TYPE_IDS = TensorSpec("token_type_ids", "INT64", (BATCH, "tokens"))
+TOKEN_TYPE_IDS = TensorSpec("token_type_ids", "INT64", (BATCH, TOKENS))
 PROBABILITY = TensorSpec("probability", "FP32", (BATCH, 1))
 PROBABILITIES = TensorSpec("probabilities", "FP32", (BATCH, "labels"))
 TEXT = TensorSpec("TEXT", "BYTES", (BATCH, 1))

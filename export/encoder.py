@@ -1,4 +1,4 @@
-"""The encoder as ONNX: exported from torch, and fused for ONNX Runtime."""
+"""The encoder, and other networks, as ONNX: exported from torch, and fused for ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -16,29 +16,41 @@ from optimum.onnxruntime import OptimizationConfig, ORTOptimizer
 from transformers import BertConfig
 
 from bertrec.errors import InvalidBundle
-from bertrec.tensors import ENCODER
+from bertrec.tensors import BATCH, ENCODER, TOKENS, ModelSpec
 from export.graphs import count_operators
 from export.ranker import IR_VERSION, OPSET
 
 
 def export_plain(encoder: torch.nn.Module, path: Path) -> None:
     """Write an encoder, loaded with eager attention, or a student, in standard operators; batch and tokens are dynamic."""
-    encoder.eval()  # the exporter puts a module back in the mode that it found
-    input_ids = torch.ones((2, 16), dtype=torch.int64)
+    trace(encoder, example_tokens(), path, spec=ENCODER)
+
+
+def example_tokens() -> tuple[torch.Tensor, torch.Tensor]:
+    """(2, 16) int64 token ids and mask, the second text padded, to trace a network with."""
     mask = torch.ones((2, 16), dtype=torch.int64)
     mask[1, 8:] = 0
+    return torch.ones_like(mask), mask
+
+
+def trace(network: torch.nn.Module, example: tuple[torch.Tensor, ...], path: Path, *, spec: ModelSpec) -> None:
+    """Write a network in standard operators, with the tensors of ``spec``; batch and tokens are dynamic, other sizes are not.
+
+    example: its inputs, in the order of ``spec``.
+    """
+    network.eval()  # the exporter puts a module back in the mode that it found
     path.parent.mkdir(parents=True, exist_ok=True)
-    inputs = [tensor.name for tensor in ENCODER.inputs]
-    (output,) = [tensor.name for tensor in ENCODER.outputs]
+    tensors = (*spec.inputs, *spec.outputs)
+    dynamic = {one.name: {axis: size for axis, size in enumerate(one.shape) if size in (BATCH, TOKENS)} for one in tensors}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer, about shapes that are constant for a given bundle
         torch.onnx.export(
-            encoder,
-            (input_ids, mask),
+            network,
+            example,
             str(path),
-            input_names=inputs,
-            output_names=[output],
-            dynamic_axes={**{name: {0: "batch", 1: "tokens"} for name in inputs}, output: {0: "batch"}},
+            input_names=[one.name for one in spec.inputs],
+            output_names=[one.name for one in spec.outputs],
+            dynamic_axes=dynamic,
             opset_version=OPSET,
             # The TorchScript exporter: its graphs are the ones whose attention ONNX Runtime's BERT fusions recognise.
             dynamo=False,

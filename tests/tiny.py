@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 from bertrec.bundle import (
     CATALOGUE_FILE,
@@ -30,15 +30,21 @@ from bertrec.catalogue import Catalogue, CatalogueItem
 from bertrec.fusion import Gates, Signals
 from bertrec.graph import DECLARED, Entity, GraphSignal
 from bertrec.history import BehaviourSignal
+from bertrec.labels import SENTIMENT, SENTIMENTS, Head, Labels
+from bertrec.matching import Matching
 from bertrec.rules import RULES_FILE
 from bertrec.signals import LexicalSignal, analyse
 from bertrec.spelling import SpellingCorrector
 from bertrec.tensors import MAX_K, SIGNALS
 from export.encoder import export_plain, fuse
+from export.heads import export_heads
+from export.matcher import export_matcher
 from export.precision import shrink_embeddings
 from export.quantise import quantise_dynamic
 from export.ranker import export_ranker
 from train.encoder import Encoder
+from train.heads.network import Heads, layers
+from train.matcher import Matcher
 
 WORDS = (
     "amber bronze cobalt denim ebony fuchsia green hazel indigo jade khaki lilac magenta navy ochre pink quartz red silver teal "
@@ -95,8 +101,11 @@ def write_backbone(folder: Path) -> Path:
     return folder
 
 
-def write_bundle(folder: Path, backbone: Path) -> Path:
-    """A sealed bundle over the checkerboard catalogue, with the encoder engines fp32 and int8."""
+def write_bundle(folder: Path, backbone: Path, *, matcher: bool = False, heads: bool = False) -> Path:
+    """A sealed bundle over the checkerboard catalogue, with the encoder engines fp32 and int8.
+
+    matcher, heads: whether it has them too; their weights are random, so that what they say means nothing.
+    """
     encoder = Encoder.load(backbone, attention="eager")
     folder.mkdir(parents=True)
     (folder / TOKENIZER_FILE).write_bytes((backbone / "tokenizer.json").read_bytes())
@@ -128,6 +137,7 @@ def write_bundle(folder: Path, backbone: Path) -> Path:
         "prior": (np.linspace(0.1, -0.1, ITEMS, dtype=np.float32) + np.float32(0.001))[:, None],
     }
     export_ranker(sides, folder / "ranker/fp32.onnx")
+    extras = [*(_write_matcher(folder, backbone) if matcher else []), *(_write_heads(folder, encoder.hidden) if heads else [])]
     manifest = Manifest(
         created="2026-01-01T00:00:00+00:00",
         source_commit="unknown",
@@ -141,10 +151,38 @@ def write_bundle(folder: Path, backbone: Path) -> Path:
             EngineRecord("encoder", "fp32", "encoder/fp32.onnx", "fp32", batch_invariant=True),
             EngineRecord("encoder", "int8", "encoder/int8.onnx", "int8"),
             EngineRecord("ranker", "fp32", "ranker/fp32.onnx", "fp32", batch_invariant=True),
+            *extras,
         ),
     )
     seal(folder, manifest)
     return folder
+
+
+def _write_matcher(folder: Path, backbone: Path) -> list[EngineRecord]:
+    """A matcher that begins as the backbone, in the engines plain, for TensorRT, and fp32."""
+    torch.manual_seed(1)
+    bert = BertForSequenceClassification.from_pretrained(backbone, num_labels=2, attn_implementation="eager")
+    for part in (bert.bert.pooler.dense, bert.classifier):
+        torch.nn.init.normal_(part.weight, std=0.5)  # so that probabilities differ
+    network = Matcher(bert).float().eval()
+    plain, fp32 = folder / "matcher/plain.onnx", folder / "matcher/fp32.onnx"
+    export_matcher(network, plain)
+    fuse(plain, fp32, heads=network.heads, hidden=network.hidden, layers=network.layers)
+    Matching(item_tokens=8, top=5, weight=0.5, recommends=True).save(folder / "matcher")
+    return [
+        EngineRecord("matcher", "fp32", "matcher/fp32.onnx", "fp32", batch_invariant=True),
+        EngineRecord("matcher", "plain", "matcher/plain.onnx", "fp32", batch_invariant=True),
+    ]
+
+
+def _write_heads(folder: Path, hidden: int) -> list[EngineRecord]:
+    """Heads for the sentiment and for the fabric."""
+    torch.manual_seed(2)
+    labels = Labels((Head(SENTIMENT, SENTIMENTS), Head("fabric", FABRICS)))
+    network = Heads([layers(hidden, len(head.labels)) for head in labels.heads])
+    export_heads(network, folder / "heads/fp32.onnx", hidden=hidden)
+    labels.save(folder / "heads/labels.json")
+    return [EngineRecord("heads", "fp32", "heads/fp32.onnx", "fp32", batch_invariant=True)]
 
 
 def _lexical(texts: list[str]) -> LexicalSignal:
