@@ -162,8 +162,8 @@ def _write_matcher(folder: Path, backbone: Path) -> list[EngineRecord]:
     """A matcher that begins as the backbone, in the engines plain, for TensorRT, and fp32."""
     torch.manual_seed(1)
     bert = BertForSequenceClassification.from_pretrained(backbone, num_labels=2, attn_implementation="eager")
-    for part in (bert.bert.pooler.dense, bert.classifier):
-        torch.nn.init.normal_(part.weight, std=0.5)  # so that probabilities differ
+    for part, spread in ((bert.bert.pooler.dense, 3.0), (bert.classifier, 0.5)):
+        torch.nn.init.normal_(part.weight, std=spread)  # so that probabilities differ
     network = Matcher(bert).float().eval()
     plain, fp32 = folder / "matcher/plain.onnx", folder / "matcher/fp32.onnx"
     export_matcher(network, plain)
