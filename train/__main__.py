@@ -1,4 +1,4 @@
-"""python -m train: fit, distil, matcher, evaluate, compare."""
+"""python -m train: fit, distil, matcher, heads, evaluate, compare."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from train.compare import COMPARED, compare
 from train.data import SPLITS, TEST
 from train.evaluate import DEFAULT_BASELINES, evaluate
 from train.fit import fit
+from train.heads import heads_table, train_heads
 from train.matcher import MatcherSettings, fit_matcher
 from train.matcher.report import matcher_table
 from train.precision import Precision
@@ -36,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
     transformers.logging.set_verbosity_error()
     given = _parser().parse_args(arguments)
-    command = {"fit": _fit, "distil": _distil, "matcher": _matcher, "evaluate": _evaluate, "compare": _compare}[given.command]
+    commands = {"fit": _fit, "distil": _distil, "matcher": _matcher, "heads": _heads, "evaluate": _evaluate, "compare": _compare}
+    command = commands[given.command]
     return run_command(lambda: command(given), interrupted="interrupted; the same command continues")
 
 
@@ -64,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     matcher_parser.add_argument("--seed", type=int, default=0)
     matcher_parser.add_argument("--precision", choices=[one.value for one in Precision], help="of the matrix products (auto)")
     matcher_parser.add_argument("--max-minutes", type=float, help="stop training after so long")
+    heads_parser = commands.add_parser("heads", help="train sentiment and topic heads on a run's frozen encoder")
+    heads_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
+    heads_parser.add_argument("--seed", type=int, default=0)
     evaluate_parser = commands.add_parser("evaluate", help="measure a run on held-out texts, beside the baselines")
     evaluate_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
     evaluate_parser.add_argument("--split", choices=SPLITS, default=TEST)
@@ -113,6 +118,13 @@ def _matcher(given: argparse.Namespace) -> int:
     settings = MatcherSettings(**{name: value for name, value in wanted.items() if value is not None})
     record = fit_matcher(open_run(given.run), settings)
     show(matcher_table(record))
+    return 0
+
+
+def _heads(given: argparse.Namespace) -> int:
+    trained = train_heads(open_run(given.run), seed=given.seed)
+    show(heads_table(trained))
+    say(f"written to {trained.folder}")
     return 0
 
 
