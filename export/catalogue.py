@@ -28,6 +28,7 @@ from bertrec.bundle import (
     seal,
 )
 from bertrec.catalogue import Catalogue, CatalogueItem, values
+from bertrec.encoding import TextEncoder
 from bertrec.engine import OnnxEngine
 from bertrec.errors import InvalidBundle, InvalidData, InvalidInput
 from bertrec.fusion import Signals
@@ -137,8 +138,9 @@ def _described(bundle: Bundle, signals: Signals, texts: Sequence[str]) -> dict[s
     encoder = OnnxEngine(bundle.engine_path(ENCODER.name, REFERENCE), ENCODER)
     ranker = OnnxEngine(bundle.engine_path(RANKER.name, REFERENCE), RANKER)
     pipeline = Pipeline(bundle, encoder=encoder.run, ranker=ranker.run, engine=REFERENCE)
+    reading = TextEncoder(bundle, encoder.run, REFERENCE)
     say(f"reading {len(texts)} new items")
-    sides = signals.user_sides(texts, pipeline.encode(bundle.tokenizer(REFERENCE).tokenise(texts)), [()] * len(texts))
+    sides = signals.user_sides(texts, reading.encode(reading.tokenise(texts)), [()] * len(texts))
     return {signal: side for signal, side in sides.items() if signal not in (BEHAVIOUR, PRIOR)}
 
 

@@ -26,6 +26,12 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -
 
 
 @pytest.fixture(scope="session")
+def full_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> Path:
+    """The same with a matcher and heads."""
+    return tiny.write_bundle(tmp_path_factory.mktemp("bundle") / "full", tiny_backbone, matcher=True, heads=True)
+
+
+@pytest.fixture(scope="session")
 def triton_repository(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Path:
     """An assembled repository that tests must not change; copy it to alter it."""
     from serving.assemble import Target, assemble
