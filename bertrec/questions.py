@@ -1,6 +1,6 @@
 """What else than recommendations one asks of a text, and what one gets: match, classify, embed. Travels as canonical JSON.
 
-A question says which model answers it, and reads that model's output; :class:`bertrec.answers.Options` is the one of ``recommend``.
+A question says which model answers it, and reads its output; that of ``recommend`` is :class:`bertrec.answers.Options`.
 """
 
 from __future__ import annotations
@@ -117,12 +117,7 @@ class Pairing:
         """Read an ANSWER. Raises InvalidAnswer for one about other items."""
         try:
             given = json.loads(row)
-            found = Matches(
-                tuple(
-                    Match(str(one["item_id"]), str(one["title"]), _probability(one["probability"])) for one in given["matches"]
-                ),
-                *_about(given),
-            )
+            found = Matches(tuple(map(_match, given["matches"])), *_about(given))
         except _BROKEN as error:
             raise _unreadable(error) from None
         if [one.item_id for one in found.matches] != list(self.items):
@@ -181,6 +176,10 @@ _BROKEN = (ValueError, TypeError, KeyError, AttributeError, OverflowError, Recur
 
 def _written(value: object) -> str:
     return json.dumps(vars(value), default=vars, separators=(",", ":"), ensure_ascii=False)
+
+
+def _match(given: Mapping[str, Any]) -> Match:
+    return Match(str(given["item_id"]), str(given["title"]), _probability(given["probability"]))
 
 
 def _about(given: Mapping[str, Any]) -> tuple[bool, str, str]:

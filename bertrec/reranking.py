@@ -53,9 +53,9 @@ class PairReader:
         return probabilities(self._run, texts, [[] for _ in texts])
 
     def rerank(self, texts: Sequence[str], ranked: Sequence[Tensors]) -> list[Tensors]:
-        """The ranker's candidates for each text, the best ``top`` of them in the order of the sum of their score and
-        ``weight`` · the log-odds of the matcher, which becomes one more column of the terms. Those below keep their places.
+        """The ranker's candidates for each text, the best ``top`` of them reordered; those below keep their places.
 
+        To the score of each is added ``weight`` · the log-odds of the matcher, which is one more column of the terms.
         Masked candidates, whose score is −inf, are left where they are.
         """
         best = [np.flatnonzero(np.isfinite(one[SCORE.name]))[: self.top] for one in ranked]  # each (≤ top,)

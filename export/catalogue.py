@@ -34,7 +34,6 @@ from bertrec.errors import InvalidBundle, InvalidData, InvalidInput
 from bertrec.fusion import Signals
 from bertrec.graph import DECLARED, GraphSignal
 from bertrec.history import BehaviourSignal
-from bertrec.pipeline import Pipeline
 from bertrec.tensors import BEHAVIOUR, ENCODER, LEXICAL, PRIOR, RANKER, TEXT_SIGNAL
 from bertrec.text import clean
 from export.folder import written_whole
@@ -136,8 +135,6 @@ def _said(item: Item) -> str:
 def _described(bundle: Bundle, signals: Signals, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     """Signal → (new items, width) what is said of each new item, of length 1; a signal that reads no texts is absent."""
     encoder = OnnxEngine(bundle.engine_path(ENCODER.name, REFERENCE), ENCODER)
-    ranker = OnnxEngine(bundle.engine_path(RANKER.name, REFERENCE), RANKER)
-    pipeline = Pipeline(bundle, encoder=encoder.run, ranker=ranker.run, engine=REFERENCE)
     reading = TextEncoder(bundle, encoder.run, REFERENCE)
     say(f"reading {len(texts)} new items")
     sides = signals.user_sides(texts, reading.encode(reading.tokenise(texts)), [()] * len(texts))

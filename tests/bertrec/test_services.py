@@ -79,6 +79,10 @@ def test_vectors_are_of_length_one_and_do_not_depend_on_their_batch(services: di
     np.testing.assert_allclose(together[:5], alone, atol=1e-5)
 
 
+def nats(probability: float) -> float:
+    return float(log_odds(np.asarray([probability], np.float32))[0])
+
+
 def recommended(services: dict[str, Service], text: str, **options: object) -> Recommendation:
     (answer,) = ask(services, "recommend", (text,), Options(**options))  # type: ignore[arg-type]
     assert isinstance(answer, Recommendation)
@@ -93,10 +97,7 @@ def test_reranking_adds_the_matchers_log_odds_and_moves_the_best_alone(
 ) -> None:
     before = recommended(services, "a green gown", k=tiny.ITEMS, **options).items
     after = recommended(services, "a green gown", k=tiny.ITEMS, rerank=True, **options).items
-    wanted = {
-        one.item_id: one.score + WEIGHT * float(log_odds(np.float32([fit(full_bundle, "a green gown", int(one.item_id))]))[0])
-        for one in before[:TOP]
-    }
+    wanted = {one.item_id: one.score + WEIGHT * nats(fit(full_bundle, "a green gown", int(one.item_id))) for one in before[:TOP]}
     assert [one.item_id for one in after[:TOP]] == sorted(wanted, key=lambda item: -wanted[item])
     assert [one.score for one in after[:TOP]] == pytest.approx(sorted(wanted.values(), reverse=True), abs=1e-4)
     assert after[TOP:] == before[TOP:]
