@@ -43,7 +43,7 @@ class Tracer:
 
     @contextmanager
     def call(self, model: str, texts: int, *, request_id: str | None, traceparent: str | None) -> Iterator[Trace]:
-        """A call of so many texts to one model; part of ``traceparent``, else of OpenTelemetry's current span, else of a new trace.
+        """A call of so many texts to one model: part of ``traceparent``, or of OpenTelemetry's current span, or of a new trace.
 
         Raises InvalidInput for a request id or a traceparent that is none.
         """

@@ -40,6 +40,16 @@ def triton_repository(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Pat
 
 
 @pytest.fixture(scope="session")
+def full_triton(tmp_path_factory: pytest.TempPathFactory, full_bundle: Path) -> Iterator[TritonServer]:
+    """A real Triton that serves the bundle with matcher and heads."""
+    from serving.assemble import Target, assemble
+    from serving.triton import TritonServer
+
+    with TritonServer(assemble(full_bundle, tmp_path_factory.mktemp("repository") / "full", target=Target.CPU)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def triton(triton_repository: Path) -> Iterator[TritonServer]:
     """A real Triton that serves the tiny bundle on loopback; tests that stop or kill a server start one of their own."""
     from serving.triton import TritonServer
