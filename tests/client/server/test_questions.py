@@ -38,15 +38,15 @@ def post(server: Running, path: str, body: Any) -> Response:  # noqa: ANN401
 
 def test_our_client_gets_what_the_bundle_says_in_process(full: Running, here: Recommender) -> None:
     with Recommender(full.url, timeout_s=20) as there:
-        for theirs, ours in zip(there.match(TEXTS, ITEMS), here.match(TEXTS, ITEMS), strict=True):
-            assert [one.probability for one in theirs.matches] == pytest.approx(
-                [one.probability for one in ours.matches], abs=1e-5
+        for given, wanted in zip(there.match(TEXTS, ITEMS), here.match(TEXTS, ITEMS), strict=True):
+            assert [one.probability for one in given.matches] == pytest.approx(
+                [one.probability for one in wanted.matches], abs=1e-5
             )
-        for found, wanted in zip(there.classify(TEXTS), here.classify(TEXTS), strict=True):
-            assert found.labels["sentiment"] == pytest.approx(wanted.labels["sentiment"], abs=1e-5)
-            assert found.recommends == pytest.approx(wanted.recommends, abs=1e-5)
-        vectors = [np.stack([one.vector for one in who.embed(TEXTS)]) for who in (there, here)]
-        np.testing.assert_allclose(*vectors, atol=1e-5)
+        for found, known in zip(there.classify(TEXTS), here.classify(TEXTS), strict=True):
+            assert found.labels["sentiment"] == pytest.approx(known.labels["sentiment"], abs=1e-5)
+            assert found.recommends == pytest.approx(known.recommends, abs=1e-5)
+        theirs, ours = (np.stack([one.vector for one in who.embed(TEXTS)]) for who in (there, here))
+        np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
 @pytest.mark.parametrize("binary", [False, True])
