@@ -41,7 +41,7 @@ REASONS = (
 """Lines of Triton's log that say why it failed, most telling first, and how to say it."""
 
 LEAST_SHARED_MEMORY = 32 * 2**20
-"""Each of the three models' processes takes 1 MiB at the start and more for large batches. Docker gives 64 MiB if not told."""
+"""Each model's process, four to eight, takes 1 MiB at the start and more for large batches. Docker gives 64 MiB if not told."""
 
 START_ATTEMPTS = 3
 """Somebody else may take a free port between its choice and the server's start; then others are chosen."""
