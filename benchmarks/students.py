@@ -13,10 +13,10 @@ from torch import nn
 
 from bertrec.text import TextTokenizer
 from train.data import TEST
-from train.evaluate import DIVERSITY, held_out, primary_attribute, ranked, run_dataset, run_examples
+from train.evaluate import DIVERSITY, held_out, primary_attribute, query_context, ranked, run_dataset, run_examples
 from train.measure import Answers, Subject, differences, measured, whole
 from train.progress import say
-from train.queries import KINDS, QueryContext
+from train.queries import KINDS
 from train.rankers import FUSED, InterestVectors, fused_ranker
 from train.run import Run
 from train.students import Student, open_students
@@ -32,7 +32,8 @@ def measure_students(run: Run) -> dict[str, Any]:
     dataset = run_dataset(run)
     examples = run_examples(run, dataset)
     subject = Subject(dataset, examples, primary_attribute(dataset), int(run.settings["seed"]), run.array(DIVERSITY))
-    held, context = held_out(examples, TEST), QueryContext(dataset, subject.attribute, subject.seed)
+    held = held_out(examples, TEST)
+    context = query_context(run, subject, held, list(KINDS))
     tokenizer = TextTokenizer(run.tokenizer_file, run.settings["max_tokens"])
     networks = {student.name: student.load() for student in open_students(run)}
     fused = fused_ranker(run)

@@ -18,6 +18,7 @@ from train.compare import COMPARED, compare
 from train.data import SPLITS, TEST
 from train.evaluate import DEFAULT_BASELINES, evaluate
 from train.fit import fit
+from train.fit_options import add_options, chosen
 from train.heads import heads_table, train_heads
 from train.matcher import MatcherSettings, fit_matcher
 from train.matcher.report import matcher_table
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     fit_parser.add_argument("--output", required=True, type=Path, metavar="runs/NAME")
     fit_parser.add_argument("--max-minutes", type=float, help="stop training after so long (quick: 5)")
     fit_parser.add_argument("--backbone", help="a BERT by name or folder, as transformers loads it")
+    add_options(fit_parser)
     distil_parser = commands.add_parser("distil", help="train a smaller network that imitates a run's encoder")
     distil_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
     distil_parser.add_argument(
@@ -100,7 +102,7 @@ def _fit(given: argparse.Namespace) -> int:
     settings = dataclasses.replace(
         PRESETS[Preset(given.preset)], **{name: value for name, value in wanted.items() if value is not None}
     )
-    fit(given.data, settings, given.output)
+    fit(given.data, dataclasses.replace(settings, **chosen(given)), given.output)
     return 0
 
 

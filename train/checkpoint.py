@@ -33,6 +33,7 @@ def save_checkpoint(folder: Path, tuning: Training, settings: str, spent_s: floa
     tensors.update({f"best.{name}": value for name, value in tuning.best.items()})
     tensors["random"] = torch.get_rng_state()
     progress = {"step": json.dumps(tuning.step), "best_ndcg": json.dumps(tuning.best_ndcg), "spent_s": json.dumps(spent_s)}
+    progress["memory"] = json.dumps(tuning.memory)
     partial = folder / f"{FILE}.partial"
     detached = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
     try:
@@ -66,7 +67,7 @@ def load_checkpoint(folder: Path, tuning: Training, settings: str) -> bool:
             tuning.optimiser.state[parameter] = state
     torch.set_rng_state(tensors["random"])
     tuning.step, tuning.best_ndcg = json.loads(metadata["step"]), json.loads(metadata["best_ndcg"])
-    tuning.earlier_s = json.loads(metadata["spent_s"])
+    tuning.earlier_s, tuning.memory = json.loads(metadata["spent_s"]), json.loads(metadata.get("memory", "{}"))
     tuning.best = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
     return True
 

@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from bertrec.catalogue import Catalogue
 from bertrec.errors import InvalidData, InvalidInput, InvalidRun
+from train.augmentation import Synonyms, fit_synonyms, token_vectors
 from train.baselines import BASELINES, COLLABORATIVE, Context, PlainRecipe, Ranker
 from train.data import SPLITS, TEST, Dataset, split_interactions
+from train.encoder import Encoder, load_tokenizer
 from train.examples import Examples, Pairs, make_examples
 from train.measure import Answers, Subject, differences, measured, per_query, slices, whole
 from train.metrics import KEPT, top_items
 from train.progress import say
-from train.queries import KINDS, QueryContext, chosen_kinds
+from train.queries import KINDS, SYNONYMS, QueryContext, chosen_kinds
 from train.rankers import FUSED, fused_ranker, signal_rankers
 from train.report import AS_WRITTEN, Evaluation, read_evaluation, write_evaluation
 from train.run import METRICS_FILE, Run
@@ -63,7 +65,8 @@ def evaluate(
     held = held_out(examples, split)
     subject = Subject(dataset, examples, primary_attribute(dataset, attribute), int(run.settings["seed"]), run.array(DIVERSITY))
     fitted = _applicable(names, dataset) if list(baselines) == ["all"] else names
-    answered = _answers(kinds, held, rankers_of(run, dataset, examples, fitted), subject)
+    context = query_context(run, subject, held, kinds)
+    answered = _answers(kinds, held, rankers_of(run, dataset, examples, fitted), subject, context)
     evaluation = Evaluation(
         split=split,
         seed=subject.seed,
@@ -78,12 +81,25 @@ def evaluate(
     return evaluation
 
 
-def _answers(kinds: Sequence[str], held: Pairs, rankers: Sequence[Ranker], subject: Subject) -> list[Answers]:
+def query_context(run: Run, subject: Subject, held: Pairs, kinds: Sequence[str]) -> QueryContext:
+    """What the kinds may look at; synonyms, where they are asked for, are the nearest words in the vocabulary of the run's BERT.
+
+    They are not WordNet's: the same run is to be asked the same on every machine.
+    """
+    found: Synonyms = {}
+    if SYNONYMS in kinds:
+        vocabulary = load_tokenizer(run.encoder_folder).get_vocab()
+        found = fit_synonyms(held.texts, vocabulary, token_vectors(Encoder.load(run.encoder_folder)))
+    return QueryContext(subject.dataset, subject.attribute, subject.seed, found)
+
+
+def _answers(
+    kinds: Sequence[str], held: Pairs, rankers: Sequence[Ranker], subject: Subject, context: QueryContext
+) -> list[Answers]:
     """What the rankers answer to each kind that the data gives queries of, as written first.
 
     The plain recipe ranks a sample only; it is reported beside the others on that sample, as a kind of its own.
     """
-    context = QueryContext(subject.dataset, subject.attribute, subject.seed)
     whole_lists = [ranker for ranker in rankers if not isinstance(ranker, PlainRecipe)]
     wanted = [(kind, KINDS[kind](held, context), whole_lists) for kind in kinds]
     for plain in (ranker for ranker in rankers if isinstance(ranker, PlainRecipe)):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
+from torch import Tensor, nn
 
 from bertrec.catalogue import Catalogue, CatalogueItem
 from bertrec.fusion import Gates, Signals
@@ -23,7 +24,7 @@ from train.checkpoint import FILE as CHECKPOINT_FILE
 from train.checkpoint import load_checkpoint, save_checkpoint
 from train.data import Dataset, split_interactions
 from train.encoder import Encoder, load_tokenizer
-from train.examples import Examples, make_examples
+from train.examples import UNSEEN, Examples, make_examples
 from train.fusion import Asked, Fusion, choose_fusion, choose_shrinkage, gains
 from train.items import PRIOR_SHRINKAGE, ItemMap, ItemSide, centroids, fit_map, log_prior, shrink
 from train.optimise import FineTuning, TrainingSet, fine_tune, fit_items
@@ -34,6 +35,7 @@ from train.signals import FittedSignals, fit_signals
 from train.sources import load_dataset
 from train.spelling import fit_spelling
 from train.states import FrozenStates, compute_states, encode_states
+from train.training_texts import corrected, training_set
 from train.vocabulary import load_encoder, trim_vocabulary
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,8 @@ CHOOSING_TEXTS = 2_500
 """Validation texts that the fusion is chosen by; more would take minutes on a catalogue of 100,000 items."""
 JUDGING_TEXTS = 1_000
 """Validation texts that the passes of fine-tuning are compared by."""
+FOLLOWING_TEXTS = 250
+"""Validation texts whose loss an adaptive augmentation follows, eight times in a pass."""
 DESCRIBING_TEXTS = 3
 """Texts of an item that describe it to the map, its own first; what many people said is in its learned vector already."""
 
@@ -72,6 +76,11 @@ def fit(source: str, settings: FitSettings, output: Path) -> Run:
     texts = examples.train.texts + examples.validation.texts
     vocabulary = trim_vocabulary(load_tokenizer(settings.backbone), texts)
     encoder = load_encoder(settings.backbone, vocabulary)
+    names = [" ".join((item.own_text, *item.attributes.values())) for item in dataset.items]
+    spelling = fit_spelling(examples.train.texts, names, vocabulary=vocabulary.get_vocab())
+    if settings.correct_spelling:
+        examples = corrected(examples, spelling)
+        texts = examples.train.texts + examples.validation.texts
     run.start()
     run.encoder_folder.mkdir(exist_ok=True)
     vocabulary.save_pretrained(run.encoder_folder)
@@ -85,15 +94,14 @@ def fit(source: str, settings: FitSettings, output: Path) -> Run:
         seed=settings.seed,
         deadline=clock.deadline(READING_SHARE),
     )
-    tuning = _fine_tune(run, encoder, states, examples, settings, clock)
+    learned_from = training_set(states, examples, encoder, tokenizer, vocabulary.get_vocab(), settings)
+    tuning = _fine_tune(run, encoder, learned_from, examples, settings, clock)
     read = states.done[len(examples.train) :]
     # Where the time sufficed for none, the other signals can still be weighed.
     validation = np.flatnonzero(read if read.any() else ~read)[:CHOOSING_TEXTS]
     asked = _asked(fitted, encoder, states, examples, validation)
     sides = _item_sides(fitted, tuning.side.numpy(), _described(encoder, states, examples), examples, asked, settings)
     fusion = choose_fusion(asked, sides.items, settings.prior_weight)
-    names = [" ".join((item.own_text, *item.attributes.values())) for item in dataset.items]
-    spelling = fit_spelling(examples.train.texts, names, vocabulary=vocabulary.get_vocab())
     _save(run, encoder, fitted, sides, fusion)
     spelling.save(run.signals_folder)
     _catalogue(dataset, examples, fitted.lexical).save(run.catalogue_file)
@@ -120,12 +128,11 @@ class _Clock:
 
 
 def _fine_tune(
-    run: Run, encoder: Encoder, states: FrozenStates, examples: Examples, settings: FitSettings, clock: _Clock
+    run: Run, encoder: Encoder, data: TrainingSet, examples: Examples, settings: FitSettings, clock: _Clock
 ) -> FineTuning:
     """The encoder and the item vectors of the text signal, learned together; continues from a checkpoint."""
-    count = len(examples.train)
+    states, weights, count = data.states, data.weights, len(examples.train)
     side = ItemSide(centroids(states.zero_shot[:count], examples.train, examples.items), examples.counts, settings.prior_weight)
-    data = TrainingSet(states, examples.train.items, np.flatnonzero(states.done[:count]))
     if len(data.rows) < count:
         log.warning(
             "the time budget sufficed for %d of %d texts; the others only counted for words and popularity", len(data.rows), count
@@ -136,20 +143,29 @@ def _fine_tune(
         say(f"continuing from step {tuning.step} of the checkpoint in {run.folder}")
     else:
         read = states.zero_shot[data.rows]
-        fit_items(side, read, examples.train.items[data.rows], settings, clock.deadline(ITEMS_SHARE))
+        items, counting = examples.train.items[data.rows], None if weights is None else weights[data.rows]
+        fit_items(side, read, items, settings, clock.deadline(ITEMS_SHARE), weights=counting)
     judging = np.flatnonzero(states.done[count:])[:JUDGING_TEXTS]
 
-    def ndcg() -> float:
+    judges = examples.validation.items[judging]
+
+    def logits_of(places: NDArray[np.int64]) -> Tensor:
         with torch.inference_mode():
-            logits = side(torch.from_numpy(encode_states(encoder, states, judging + count)))
-            found = gains(logits, torch.from_numpy(examples.validation.items[judging]))
+            return side(torch.from_numpy(encode_states(encoder, states, judging[places] + count)))  # type: ignore[no-any-return]
+
+    def validation_loss() -> float:
+        seen = np.flatnonzero(judges != UNSEEN)[:FOLLOWING_TEXTS]
+        return float(nn.functional.cross_entropy(logits_of(seen), torch.from_numpy(judges[seen]))) if len(seen) else 0.0
+
+    def ndcg() -> float:
+        found = gains(logits_of(np.arange(len(judging))), torch.from_numpy(judges))
         say(f"NDCG@10 on validation after {tuning.step} steps, text alone: {found.mean():.4f}")
         return float(found.mean())
 
     def save() -> None:
         save_checkpoint(run.folder, tuning, guard, clock.spent_s + tuning.earlier_s)
 
-    if not fine_tune(tuning, data, settings, clock.deadline(TUNING_SHARE), save, ndcg):
+    if not fine_tune(tuning, data, settings, clock.deadline(TUNING_SHARE), save, ndcg, validation_loss):
         total = settings.epochs * math.ceil(len(data.rows) / settings.batch_size)
         say(f"the time budget of {settings.max_minutes:g} minutes sufficed for {tuning.step} of {total} steps of fine-tuning")
     return tuning

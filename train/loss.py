@@ -28,13 +28,13 @@ class CatalogueLoss:
         self._random = torch.Generator().manual_seed(settings.seed)
         self._hard = torch.zeros(0, dtype=torch.int64)
 
-    def __call__(self, user: Tensor, items: Tensor) -> Tensor:
-        """(batch, width) user sides and (batch,) right items → the mean loss."""
+    def __call__(self, user: Tensor, items: Tensor, *, weights: Tensor | None = None) -> Tensor:
+        """(batch, width) user sides and (batch,) right items → the mean loss, in which rows count by (batch,) ``weights``."""
         vectors, prior, labels = self._candidates(user, items)
-        losses = [nn.functional.cross_entropy(user @ vectors.T + prior, labels)]
+        losses = [_cross_entropy(user @ vectors.T + prior, labels, weights)]
         for size in self._sizes:
             prefix = nn.functional.normalize(user[:, :size], dim=-1)
-            losses.append(nn.functional.cross_entropy(prefix @ vectors[:, :size].T + prior, labels))
+            losses.append(_cross_entropy(prefix @ vectors[:, :size].T + prior, labels, weights))
         return losses[0] + MATRYOSHKA_WEIGHT * torch.stack(losses[1:]).sum() if self._sizes else losses[0]
 
     def _candidates(self, user: Tensor, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -61,3 +61,10 @@ class CatalogueLoss:
         if scores.shape[1] > right:
             best = candidates[right + scores[:, right:].argmax(dim=1)]
             self._hard = torch.cat([self._hard, best])[-(self._negatives // 2) :]
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    if weights is None:
+        return nn.functional.cross_entropy(logits, labels)
+    losses = nn.functional.cross_entropy(logits, labels, reduction="none")  # (batch,)
+    return (weights * losses).sum() / weights.sum()

@@ -12,9 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from train.adversarial import adversarial_backward
+from train.augmentation.augmenter import LOOKS, STRENGTH_KEY, Augmenter, adapted
 from train.encoder import Encoder
 from train.items import ItemSide
 from train.loss import CatalogueLoss
+from train.precision import autocast
 from train.progress import progress
 from train.settings import FitSettings
 from train.states import FrozenStates, length_sorted_batches
@@ -29,19 +32,38 @@ LATE = 0.02
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What the encoder learns from. items: (texts,) the right item of each text. rows: texts to use."""
+    """What the encoder learns from. items: (texts,) the right item of each text. rows: texts to use.
+
+    weights: (texts,) how much each text counts; all alike, if not given. augmenter: changes texts on the way.
+    """
 
     states: FrozenStates
     items: NDArray[np.int64]
     rows: NDArray[np.int64]
+    weights: NDArray[np.float32] | None = None
+    augmenter: Augmenter | None = None
+
+    def batch(self, rows: NDArray[np.int64], tuning: FineTuning) -> tuple[Tensor, Tensor]:
+        """(batch, tokens, hidden) float32 states and (batch, tokens) mask of the texts that the next step learns from."""
+        if self.augmenter is None:
+            return self.states.batch(rows, tuning.encoder)
+        strength = tuning.memory.get(STRENGTH_KEY, self.augmenter.settings.strength)
+        return self.augmenter.batch(rows, self.states, tuning.encoder, step=tuning.step, strength=strength)
 
 
 def fit_items(
-    side: ItemSide, users: NDArray[np.float32], items: NDArray[np.int64], settings: FitSettings, deadline: float | None = None
+    side: ItemSide,
+    users: NDArray[np.float32],
+    items: NDArray[np.int64],
+    settings: FitSettings,
+    deadline: float | None = None,
+    *,
+    weights: NDArray[np.float32] | None = None,
 ) -> None:
     """Fit item vectors by softmax to user sides that stay as they are: seconds.
 
-    users: (texts, width) of length 1; a text on which the signal is silent (zeros) teaches nothing. items: (texts,).
+    users: (texts, width) of length 1; a text on which the signal is silent (zeros) teaches nothing. items: (texts,). weights:
+    (texts,) how much each counts; all alike, if not given.
     """
     rows = np.flatnonzero(users.any(axis=1))
     optimiser = torch.optim.AdamW(side.parameters(), lr=0.0, weight_decay=0.0)
@@ -53,7 +75,9 @@ def fit_items(
             if deadline is not None and time.monotonic() > deadline:
                 return
             set_learning_rates(optimiser, [settings.item_first_learning_rate], step / total)
-            loss = step_down(optimiser, loss_of(torch.from_numpy(users[batch]), torch.from_numpy(items[batch])))
+            counting = _tensor(weights, batch)
+            mean = loss_of(torch.from_numpy(users[batch]), torch.from_numpy(items[batch]), weights=counting)
+            loss = step_down(optimiser, mean)
             advance(note=f"loss {loss:.2f}")
 
 
@@ -62,7 +86,7 @@ class Training:
     """Modules in training; ``step`` counts the batches that were learned from.
 
     best: the weights after the pass that ranked the validation texts best, with its NDCG@10; empty before the first. earlier_s:
-    seconds that earlier sittings of the run took.
+    seconds that earlier sittings of the run took. memory: numbers that tools of training keep from step to step.
     """
 
     modules: Mapping[str, nn.Module]
@@ -71,6 +95,7 @@ class Training:
     best: dict[str, Tensor] = field(default_factory=dict)
     best_ndcg: float = -1.0
     earlier_s: float = 0.0
+    memory: dict[str, float] = field(default_factory=dict)
 
     def trained(self) -> dict[str, Tensor]:
         """Name → parameter, of everything that training changes."""
@@ -116,12 +141,14 @@ def fine_tune(
     deadline: float | None,
     save: Callable[[], None],
     ndcg: Callable[[], float],
+    validation_loss: Callable[[], float],
 ) -> bool:
     """Train until all epochs are done or one ranks worse than the one before; False where the deadline came first.
 
     Where the time does not suffice, the learning rate comes down with the time that is left instead of with the steps.
     ``save`` is called every minute, between two steps; a run that continues from what it saved does the same steps. ``ndcg``
     ranks validation texts; where several epochs are run it is called after each, and the best weights are kept.
+    ``validation_loss`` is what an adaptive augmentation follows.
     """
     if not len(data.rows):
         return True
@@ -131,7 +158,7 @@ def fine_tune(
     with progress("fine-tuning BERT and item vectors", total) as advance:
         advance(tuning.step)
         for epoch in range(tuning.step // steps_an_epoch, settings.epochs):
-            if not _epoch(tuning, data, settings, epoch, budget, save, advance):
+            if not _epoch(tuning, data, settings, epoch, budget, save, advance, validation_loss):
                 return False
             if settings.epochs > 1:
                 better = tuning.judge(ndcg())
@@ -168,6 +195,7 @@ def _epoch(
     budget: Budget,
     save: Callable[[], None],
     advance: Callable[..., None],
+    validation_loss: Callable[[], float],
 ) -> bool:
     """What is left of one pass; False where the deadline cut it short."""
     random = np.random.default_rng([settings.seed, 2, epoch])
@@ -181,15 +209,45 @@ def _epoch(
             return False
         rows = data.rows[batch]
         set_learning_rates(tuning.optimiser, rates, done)
-        hidden, mask = data.states.batch(rows, tuning.encoder)  # (batch, tokens, hidden), (batch, tokens)
-        interest = tuning.encoder.upper(hidden, mask, data.states.frozen_layers)  # (batch, hidden)
-        loss = step_down(tuning.optimiser, loss_of(interest, torch.from_numpy(data.items[rows])))
+        loss = _step(tuning, data, settings, rows, loss_of)
         tuning.step += 1
+        _adapt(tuning, data, len(batches), validation_loss)
         advance(note=f"loss {loss:.2f}")
         if time.monotonic() - saved > CHECKPOINT_EVERY_S:
             save()
             saved = time.monotonic()
     return True
+
+
+def _step(tuning: FineTuning, data: TrainingSet, settings: FitSettings, rows: NDArray[np.int64], loss_of: CatalogueLoss) -> float:
+    """Learn from one batch; returns its loss."""
+    hidden, mask = data.batch(rows, tuning)  # (batch, tokens, hidden), (batch, tokens)
+    items, weights = torch.from_numpy(data.items[rows]), _tensor(data.weights, rows)
+
+    def loss_at(states: Tensor) -> Tensor:
+        with autocast(settings.precision):
+            interest = tuning.encoder.upper(states, mask, data.states.frozen_layers)  # (batch, hidden)
+            return loss_of(interest, items, weights=weights)
+
+    if settings.adversarial is None:
+        return step_down(tuning.optimiser, loss_at(hidden))
+    tuning.optimiser.zero_grad()
+    loss = adversarial_backward(loss_at, hidden, mask, settings.adversarial)
+    move(tuning.optimiser)
+    return loss
+
+
+def _adapt(tuning: FineTuning, data: TrainingSet, steps_an_epoch: int, validation_loss: Callable[[], float]) -> None:
+    """After every eighth of a pass, let an adaptive augmentation follow the validation loss."""
+    augmenter = data.augmenter
+    if augmenter is None or not augmenter.settings.adaptive or tuning.step % math.ceil(steps_an_epoch / LOOKS):
+        return
+    tuning.memory.update(adapted(tuning.memory, validation_loss(), augmenter.settings))
+    tuning.encoder.train_upper(data.states.frozen_layers)
+
+
+def _tensor(weights: NDArray[np.float32] | None, rows: NDArray[np.int64]) -> Tensor | None:
+    return None if weights is None else torch.from_numpy(weights[rows])
 
 
 def shuffled_batches(rows: NDArray[np.int64], size: int, epochs: int, random: np.random.Generator) -> Iterator[NDArray[np.int64]]:
@@ -203,9 +261,14 @@ def step_down(optimiser: torch.optim.Optimizer, loss: Tensor) -> float:
     """One step against the gradient, whose norm is bounded; returns the loss."""
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+    move(optimiser)
+    return float(loss.detach())
+
+
+def move(optimiser: torch.optim.Optimizer) -> None:
+    """Move the parameters against the gradients that they have, whose norm is bounded."""
     nn.utils.clip_grad_norm_([parameter for group in optimiser.param_groups for parameter in group["params"]], CLIP_NORM)
     optimiser.step()
-    return float(loss.detach())
 
 
 def set_learning_rates(optimiser: torch.optim.Optimizer, highest: list[float], done: float) -> None:

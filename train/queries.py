@@ -10,17 +10,22 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from bertrec.catalogue import values
 from bertrec.errors import InvalidInput
+from train.augmentation.misspelling import misspelt
+from train.augmentation.synonyms import Synonyms
+from train.augmentation.words import shuffled, with_synonyms
 from train.data import Dataset
 from train.examples import OWN_TEXT, Pairs, cleaned
 
 TYPO_RATE = 0.1
 """Share of the words of four letters or more that get an error in ``typos``."""
+SYNONYM_RATE = 0.2
+"""Share of the words with a synonym that are replaced in ``synonyms``."""
 MASK = "item"
 
 # What reviewers call clothes; the classes of the bundled data and their close synonyms; either number will do.
@@ -52,19 +57,25 @@ OCCASIONS = (
     *("the fall", "date night", "night out", "for work", "to work"),
 )
 
-# Letters on a US keyboard, row under row; a key touches its neighbours in the row and the two keys above and below it.
-_KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
-_WORD_OF_FOUR = re.compile(r"(?<![^\W_])[A-Za-z]{4,}(?![^\W_])")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 @dataclass(frozen=True)
 class QueryContext:
-    """What a kind may look at besides the texts. attribute: the primary one, or None; seed: of what is drawn."""
+    """What a kind may look at besides the texts.
+
+    attribute: the primary one, or None. seed: of what is drawn. synonyms: word → others of its meaning; without any, nobody asks
+    in other words.
+    """
 
     dataset: Dataset
     attribute: str | None
     seed: int
+    synonyms: Synonyms = field(default_factory=dict)
+
+    def random(self, row: int) -> np.random.Generator:
+        """The random numbers of a query, by the row it came from."""
+        return np.random.default_rng((self.seed, row))
 
     def has_words(self, row: int) -> bool:
         """Whether a query came from an interaction with words of its own."""
@@ -113,15 +124,32 @@ def typos(queries: Pairs, context: QueryContext) -> Pairs:
     A letter between the first and the last is swapped with the next, dropped, doubled or replaced by a neighbour on the keyboard,
     each as often as the others (Pruthi et al., 2019).
     """
-    return _rewritten(queries, context, lambda text, row: _misspelt(text, np.random.default_rng((context.seed, row))))
+    return _rewritten(queries, context, lambda text, row: misspelt(text, context.random(row), TYPO_RATE))
 
 
+def synonyms(queries: Pairs, context: QueryContext) -> Pairs:
+    """``SYNONYM_RATE`` of the words that have a synonym replaced by one of theirs, drawn by the seed and the query's row."""
+    if not context.synonyms:
+        return queries.take(np.zeros(0, np.int64))
+    return _rewritten(
+        queries, context, lambda text, row: with_synonyms(text, context.random(row), SYNONYM_RATE, context.synonyms)
+    )
+
+
+def word_order(queries: Pairs, context: QueryContext) -> Pairs:
+    """The words of every sentence in another order, drawn by the seed and the query's row (Pham et al., 2021)."""
+    return _rewritten(queries, context, lambda text, row: shuffled(text, context.random(row)))
+
+
+SYNONYMS = "synonyms"
 KINDS: Mapping[str, Kind] = {
     "as-written": as_written,
     "class-masked": class_masked,
     "headline": headline,
     "wish": wish,
     "typos": typos,
+    SYNONYMS: synonyms,
+    "word-order": word_order,
 }
 
 
@@ -196,34 +224,3 @@ def _wish(text: str) -> str:
     occasion = _FIND_OCCASION.search(text)
     purpose = f" for {re.sub('^(for|to) ', '', occasion[0].lower())}" if occasion else ""
     return f"I want {article}{phrase}{purpose}."
-
-
-def _misspelt(text: str, random: np.random.Generator) -> str:
-    def perhaps(found: re.Match[str]) -> str:
-        return _with_error(found[0], random) if random.random() < TYPO_RATE else found[0]
-
-    return _WORD_OF_FOUR.sub(perhaps, text)
-
-
-def _with_error(word: str, random: np.random.Generator) -> str:
-    """The word of four letters or more with one error between the first and the last letter."""
-    error = ("swap", "drop", "double", "neighbour")[int(random.integers(4))]
-    at = int(random.integers(1, len(word) - (2 if error == "swap" else 1)))
-    before, letter, after = word[:at], word[at], word[at + 1 :]
-    if error == "swap" and after[0] != letter:
-        return before + after[0] + letter + after[1:]
-    if error == "double":
-        return before + letter + letter + after
-    if error == "neighbour":
-        near = _neighbours(letter)
-        return before + near[int(random.integers(len(near)))] + after
-    return before + after  # two equal letters cannot be swapped: one is dropped
-
-
-def _neighbours(letter: str) -> str:
-    """The keys that touch a letter's, in its case."""
-    row = next(row for row, keys in enumerate(_KEYBOARD) if letter.lower() in keys)
-    at = _KEYBOARD[row].index(letter.lower())
-    places = [(row, at - 1), (row, at + 1), (row - 1, at), (row - 1, at + 1), (row + 1, at - 1), (row + 1, at)]
-    keys = "".join(_KEYBOARD[r][c] for r, c in places if 0 <= r < len(_KEYBOARD) and 0 <= c < len(_KEYBOARD[r]))
-    return keys.upper() if letter.isupper() else keys

@@ -7,7 +7,10 @@ from enum import Enum
 
 from bertrec.errors import InvalidInput
 from bertrec.tensors import BEHAVIOUR, GRAPH
+from train.adversarial import AdversarialSettings
+from train.augmentation.settings import AugmentationSettings
 from train.encoder import DEFAULT_BACKBONE
+from train.precision import Precision
 
 OPTIONAL_SIGNALS = (GRAPH, BEHAVIOUR)
 """The signals that a run can be trained without; any can be switched off when it is measured."""
@@ -29,6 +32,8 @@ class FitSettings:
     encoder moves. epochs: passes that fine-tune encoder and items together; the pass that ranks validation texts best is kept.
     matryoshka: first dimensions of the interest vector that must rank on their own as well.
     full_softmax_items: a larger catalogue is learned by ``negatives`` sampled ones a step. without: signals that are left out.
+    augmentation, adversarial: none by default. correct_spelling: of the training texts, before they are read. weigh_by_sentiment:
+    texts that complain count less (train/sentiment.py). precision: of matrix products in fine-tuning.
     """
 
     preset: Preset
@@ -55,6 +60,11 @@ class FitSettings:
     without: tuple[str, ...] = ()
     prior_weight: float = 0.5  # β in the training softmax; what is served is chosen on validation
     max_minutes: float | None = None
+    augmentation: AugmentationSettings | None = None
+    adversarial: AdversarialSettings | None = None
+    correct_spelling: bool = False
+    weigh_by_sentiment: bool = False
+    precision: Precision = Precision.FP32
 
     def __post_init__(self) -> None:
         positive = (

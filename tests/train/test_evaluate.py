@@ -81,7 +81,9 @@ def test_an_evaluation_is_reused_unless_it_lacks_something(run: Run, capsys: pyt
 
 def test_queries_of_another_kind_are_reported_apart(run: Run) -> None:
     evaluation = evaluate(run, queries=["all"], baselines=["none"])
-    assert list(evaluation.kinds) == ["as-written", "class-masked", "typos"]  # no headlines, and nothing that clothes it calls
+    assert list(evaluation.kinds) == [  # no headlines, and nothing that clothes it calls
+        *("as-written", "class-masked", "typos", "synonyms", "word-order")
+    ]
     # Without the colour the other word of the item is left.
     assert evaluation.value(FUSED, "recall_at_1", "class-masked") > 0.5
     assert evaluation.kinds["typos"].queries == evaluation.kinds["as-written"].queries

@@ -10,7 +10,18 @@ import pytest
 from bertrec.errors import InvalidInput
 from train.data import Dataset, Interaction, Item
 from train.examples import OWN_TEXT, Pairs
-from train.queries import KINDS, QueryContext, as_written, chosen_kinds, class_masked, headline, typos, wish
+from train.queries import (
+    KINDS,
+    QueryContext,
+    as_written,
+    chosen_kinds,
+    class_masked,
+    headline,
+    synonyms,
+    typos,
+    wish,
+    word_order,
+)
 
 REVIEWS = (
     Interaction(
@@ -97,6 +108,30 @@ def test_typos_come_at_their_rate_one_in_a_word_and_the_same_again() -> None:
     assert first != second  # each query has errors of its own
     assert [" ".join(first), " ".join(second)] == typos(queries, QueryContext(data, None, 3)).texts
     assert " ".join(first) != typos(queries, QueryContext(data, None, 4)).texts[0]
+
+
+def test_other_words_of_the_same_meaning_come_at_their_rate() -> None:
+    text = "soft dress " * 500
+    data = Dataset("one", (Item("a"),), (Interaction(0, text), Interaction(0, text)))
+    queries = Pairs([text, text], np.zeros(2, np.int64), rows=np.arange(2))
+    context = QueryContext(data, None, 3, {"dress": ("gown", "frock")})
+    first, second = synonyms(queries, context).texts
+    assert first.split().count("soft") == 500  # it has no synonym
+    assert first.split().count("dress") == pytest.approx(400, abs=30)
+    assert {"gown", "frock"} < set(first.split())
+    assert first != second
+    assert synonyms(queries, context).texts == [first, second]
+    assert len(synonyms(queries, QueryContext(data, None, 3))) == 0  # without synonyms nobody asks in other words
+
+
+def test_word_order_keeps_the_words_and_the_sentences() -> None:
+    found = word_order(QUERIES, CONTEXT)
+    assert found.rows.tolist() == SAID
+    assert sorted(found.texts[1].split()) == sorted(QUERIES.texts[1].split())
+    assert found.texts[0] != QUERIES.texts[0]
+    assert found.texts[0].startswith("Lovely. ")  # a sentence of one word
+    assert found.texts == word_order(QUERIES, CONTEXT).texts
+    assert found.texts != word_order(QUERIES, QueryContext(CLOTHES, "class", seed=1)).texts
 
 
 def test_chinese_and_short_words_stay() -> None:
