@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path, PurePosixPath
@@ -241,12 +241,12 @@ class Bundle:
     @property
     def matcher_engine(self) -> str | None:
         """The matcher's engine to use: of those that passed and answer alike in any batch, the fastest as measured; or None."""
-        return self._fastest(MATCHER.name)
+        return fastest(self.manifest.engines, MATCHER.name)
 
     @property
     def heads_engine(self) -> str | None:
         """The heads' engine to use, or None."""
-        return self._fastest(HEADS.name)
+        return fastest(self.manifest.engines, HEADS.name)
 
     @property
     def ort_engines(self) -> list[str]:
@@ -265,23 +265,20 @@ class Bundle:
         names = [engine.name for engine in self.manifest.engines if engine.model == model and engine.file]
         raise InvalidInput(f"{self.folder} has no {model} engine {name!r}; it has {', '.join(names) or 'none'}")
 
-    def _fastest(self, model: str) -> str | None:
-        """The engine for ONNX Runtime that reads most at once; the first of several that were not timed."""
-        usable = [
-            engine
-            for engine in self.manifest.engines
-            if engine.model == model
-            and engine.runtime == Runtime.ORT
-            and engine.file
-            and engine.batch_invariant
-            # rejected ones stay in the table, and in a bundle of every engine their files do too
-            and engine.verdict in USABLE
-        ]
-        return max(usable, key=lambda engine: engine.latency.get("texts_per_s_median", 0.0)).name if usable else None
-
     def engine_path(self, model: str, name: str) -> Path:
         """The file of one engine."""
         return self.folder / self.engine(model, name).file
+
+
+def fastest(engines: Iterable[EngineRecord], model: str) -> str | None:
+    """The engine of a model for ONNX Runtime that reads most, of those that passed and answer alike in any batch; or None."""
+    usable = [
+        engine
+        for engine in engines
+        if engine.model == model and engine.runtime == Runtime.ORT and engine.file
+        if engine.batch_invariant and engine.verdict in USABLE
+    ]
+    return max(usable, key=lambda engine: engine.latency.get("texts_per_s_median", 0.0)).name if usable else None
 
 
 def seal(folder: Path, manifest: Manifest) -> Manifest:

@@ -12,7 +12,7 @@ from rich.logging import RichHandler
 
 from bertrec.bundle import Bundle
 from export import onefile, report
-from export.build import BuildSettings, build_bundle
+from export.build import PARTS, BuildSettings, build_bundle
 from export.catalogue import extend_catalogue
 from export.choose import Objective, Target
 from export.recipes import Precision
@@ -46,12 +46,13 @@ def _build(given: argparse.Namespace) -> int:
         allow_batch_variant=given.allow_batch_variant,
         max_bytes=round(given.max_mb * 1e6),
         rules=given.rules,
+        without=tuple(name for name in given.without.split(",") if name),
     )
     bundle = build_bundle(open_run(given.run), given.output, settings)
     show(report.engine_table(bundle))
     for record in bundle.manifest.engines:
         if record.why:
-            say(f"{record.name} {record.verdict}: {record.why}")
+            say(f"{report.name_of(record)} {record.verdict}: {record.why}")
     if choice := bundle.manifest.choice:
         say(f"for {choice['target']}, {choice['objective']}: {choice['engine']}, {choice['why']}")
     say(f"written to {bundle.folder}, fingerprint {bundle.fingerprint}")
@@ -105,6 +106,9 @@ def _add_build(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     build.add_argument(
         "--allow-batch-variant", action="store_true", help="for cpu: also engines whose answers depend on the texts beside them"
+    )
+    build.add_argument(
+        "--without", default="", metavar="PART,…", help=f"leave out, though the run has it: {', '.join(PARTS)} (default: none)"
     )
     build.add_argument("--rules", type=Path, metavar="FILE", help="rules and a blocklist (JSON) for every request")
 

@@ -13,17 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertrec.bundle import SIGNALS_FOLDER, Bundle, EngineRecord, Manifest, seal
+from bertrec.bundle import MANIFEST_FILE, SIGNALS_FOLDER, Bundle, EngineRecord, Manifest, seal
 from bertrec.errors import InvalidInput
 from bertrec.rules import RuleBook
 from bertrec.spelling import FILE as SPELLING_FILE
-from bertrec.tensors import ENCODER, MAX_K, RANKER
+from bertrec.tensors import ENCODER, HEADS, MATCHER, MAX_K, RANKER
 from bertrec.text import TextTokenizer
 from export.choose import Choice, Objective, Target, choose
 from export.compact import SMALL, TINY
 from export.encoders import EncoderWriter
 from export.folder import written_whole
 from export.gates import Questions, gate_engines, measure, questions_of
+from export.heads import add_heads
+from export.matcher import add_matcher
 from export.networks import Networks
 from export.origin import made_by, reusable
 from export.parts import compacted, write_parts
@@ -31,13 +33,15 @@ from export.ranker import OPSET
 from export.recipes import FOR_TENSORRT, REFERENCE, Recipe, default_recipes, parse_recipes
 from export.timing import time_engines
 from export.verdict import DEFAULT_BUDGETS, REJECTED, Budgets
-from train.evaluate import run_examples
+from train.evaluate import run_dataset, run_examples
 from train.progress import say
 from train.run import Run, source_commit
 from train.states import encode_tokens
 
 TINY_BELOW_BYTES = 8_000_000
 """An edge bundle that must be smaller than this has its signals cut down harder."""
+PARTS = (MATCHER.name, HEADS.name)
+"""What a run may have beside its recommender, and a bundle can do without."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class BuildSettings:
     engines: names as in export/recipes.py, joined by commas; by default those that the target is chosen from. target: keep the
     engine that is best there, and the reference; without one every engine stays. objective: what the choice makes small.
     max_bytes: of the whole bundle, the spelling dictionary apart; for the edge. rules: a file of rules and a blocklist.
+    without: what is left out though the run has it, of PARTS.
     """
 
     engines: str = ""
@@ -56,10 +61,13 @@ class BuildSettings:
     allow_batch_variant: bool = False
     max_bytes: int = 15_000_000
     rules: Path | None = None
+    without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_bytes <= 0:
             raise InvalidInput(f"max_bytes is {self.max_bytes}; accepted is a positive number of bytes (--max-mb in megabytes)")
+        if unknown := [name for name in self.without if name not in PARTS]:
+            raise InvalidInput(f"there is no {unknown[0]!r} to leave out of a bundle; accepted are {', '.join(PARTS)}")
 
     @property
     def tiny(self) -> bool:
@@ -90,7 +98,9 @@ def build_bundle(run: Run, output: Path, settings: BuildSettings = DEFAULT_BUILD
     if (there := reusable(output, origin)) is not None:
         say(f"{output} is there already, exported from the same run: reused")
         return there
-    questions = questions_of(run_examples(run))
+    dataset = run_dataset(run)
+    examples = run_examples(run, dataset)
+    questions = questions_of(examples)
     with written_whole(output) as folder:
         ranker = write_parts(run, folder, settings.rules)
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
@@ -104,14 +114,32 @@ def build_bundle(run: Run, output: Path, settings: BuildSettings = DEFAULT_BUILD
             reference = measure(Bundle.open(folder), REFERENCE.name, questions.pairs)
             manifest = compacted(folder, manifest, TINY if settings.tiny else SMALL)
         torch_vectors = _torch_vectors(run, networks, {record.structure for record in encoders}, questions)
+        heads = None
+        if HEADS.name not in settings.without:
+            heads = add_heads(run, folder, torch_vectors[REFERENCE.structure], dataset=dataset, examples=examples)
         bundle = Bundle.open(folder)
-        records = gate_engines(bundle, questions, reference=reference, torch_vectors=torch_vectors, budgets=settings.budgets)
+        records = gate_engines(
+            bundle, questions, reference=reference, torch_vectors=torch_vectors, heads=heads, budgets=settings.budgets
+        )
         records = _timed(bundle, records, questions)
         if settings.target is not None:
             choice = _chosen(folder, records, settings, settings.target)
             records = _shipped(folder, records, choice, recipes)
             manifest = dataclasses.replace(manifest, choice=asdict(choice))
-        seal(folder, dataclasses.replace(manifest, engines=records))
+        matcher: list[EngineRecord] = []
+        if MATCHER.name not in settings.without:
+            matcher = add_matcher(
+                run,
+                folder,
+                dataset=dataset,
+                examples=examples,
+                target=settings.target,
+                budgets=settings.budgets,
+                room_bytes=_room(folder, settings),
+            )
+        engines = (*records, *([heads.record] if heads else []), *matcher)
+        tensors = {model.name: asdict(model) for model in (ENCODER, RANKER, MATCHER, HEADS) if _there(engines, model.name)}
+        seal(folder, dataclasses.replace(manifest, engines=engines, tensors=tensors))
     return Bundle.open(output)
 
 
@@ -161,6 +189,18 @@ def _chosen(folder: Path, records: Sequence[EngineRecord], settings: BuildSettin
     """The engine for the target; at the edge it has the room that the other files leave."""
     room = settings.max_bytes - _beside(folder, records) if target is Target.EDGE else None
     return choose(records, target, settings.objective, allow_batch_variant=settings.allow_batch_variant, max_bytes=room)
+
+
+def _room(folder: Path, settings: BuildSettings) -> int | None:
+    """Bytes that a bundle for the edge has left, the spelling dictionary apart; None for other targets."""
+    if settings.target is not Target.EDGE:
+        return None
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in (MANIFEST_FILE, SPELLING_FILE)]
+    return settings.max_bytes - sum(path.stat().st_size for path in files)
+
+
+def _there(engines: Sequence[EngineRecord], model: str) -> bool:
+    return any(record.model == model and record.file for record in engines)
 
 
 def _beside(folder: Path, records: Sequence[EngineRecord]) -> int:

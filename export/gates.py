@@ -18,6 +18,7 @@ from bertrec.engine import OnnxEngine
 from bertrec.errors import InvalidBundle, InvalidInput, Unavailable
 from bertrec.pipeline import Pipeline, Tensors
 from bertrec.tensors import ATTENTION_MASK, ENCODER, INPUT_IDS, INTEREST_VECTOR, RANKER
+from export.heads import HeadsOnVectors
 from export.shapes import Shapes, cosines, largest_difference, probe_shapes, reads_extremes
 from export.verdict import DEFAULT_BUDGETS, IS_REFERENCE, REJECTED, SAID_OF_FINITE, Budgets, Verdict, judge
 from train.bootstrap import bootstrap
@@ -76,19 +77,20 @@ def gate_engines(
     *,
     torch_vectors: Mapping[str, NDArray[np.float32]],
     reference: Measured | None = None,
+    heads: HeadsOnVectors | None = None,
     budgets: Budgets = DEFAULT_BUDGETS,
 ) -> tuple[EngineRecord, ...]:
     """The records of all engines of the bundle, in order, with what was measured of every encoder that ONNX Runtime loads.
 
     torch_vectors: structure → (texts, hidden) what PyTorch makes of the texts; a structure may be absent. reference: what the
     reference answered among other signals, such as the whole ones of a bundle that was cut down since; by default it answers
-    here.
+    here. heads: whose accuracy on each engine's vectors is told as well.
     An engine that does not load or fails is rejected with that reason. Raises InvalidInput without texts, InvalidBundle where
     the reference departs from PyTorch: then nothing that is measured against it means anything.
     """
     here = measure(bundle, REFERENCE, questions.pairs)
     original = bundle.engine(ENCODER.name, REFERENCE)
-    gate = _Gate(original, here if reference is None else reference, reference is None, questions, torch_vectors, budgets)
+    gate = _Gate(original, here if reference is None else reference, reference is None, questions, torch_vectors, heads, budgets)
     records = []
     for record in bundle.manifest.engines:
         if record.model == ENCODER.name and record.runtime == Runtime.ORT.value and record.file:
@@ -172,6 +174,7 @@ class _Gate:
     same_signals: bool
     questions: Questions
     torch_vectors: Mapping[str, NDArray[np.float32]]
+    heads: HeadsOnVectors | None
     budgets: Budgets
 
     def judged(self, record: EngineRecord, measured: Measured) -> EngineRecord:
@@ -190,7 +193,7 @@ class _Gate:
             record,
             batch_invariant=measured.batch_invariant,
             parity=distances,
-            quality=ranked,
+            quality={**ranked, **(self.heads.accuracies(measured.vectors) if self.heads and measured.finite else {})},
             verdict=verdict.verdict,
             why=verdict.why,
         )

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 
 def run_fingerprint(run: Run) -> str:
-    """sha256 (64 hex digits) over the weights and item vectors of a run, and its students'."""
+    """sha256 (64 hex digits) over the weights and item vectors of a run, and its students', matcher's and heads'."""
     digest = hashlib.sha256()
     students = sorted((run.folder / STUDENTS_FOLDER).glob("*/**/*.safetensors"))
     items = sorted((run.folder / "items").glob("*.npy"))
-    for path in [run.encoder_folder / "model.safetensors", *items, run.catalogue_file, *students]:
+    others = [path for name in ("matcher/model.safetensors", "heads/heads.safetensors") if (path := run.folder / name).is_file()]
+    for path in [run.encoder_folder / "model.safetensors", *items, run.catalogue_file, *students, *others]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -84,7 +84,7 @@ def reason_table(bundle: Bundle) -> Table:
         table.add_row(str(choice["engine"]), f"chosen for {choice['target']}, {choice['objective']}: {choice['why']}")
     for record in bundle.manifest.engines:
         if record.why and record.verdict not in (IS_REFERENCE, PASSED):
-            table.add_row(_name(record), f"{record.verdict}: {record.why}")
+            table.add_row(name_of(record), f"{record.verdict}: {record.why}")
     return table
 
 
@@ -96,7 +96,7 @@ def _table(title: str) -> Table:
 def _row(bundle: Bundle, record: EngineRecord) -> list[str]:
     quality, parity, latency = record.quality, record.parity, record.latency
     return [
-        _name(record),
+        name_of(record),
         record.verdict,
         f"{_size_bytes(bundle, record) / 1e6:.1f}",
         _number(quality, "ndcg_at_10", ".4f"),
@@ -110,7 +110,8 @@ def _row(bundle: Bundle, record: EngineRecord) -> list[str]:
     ]
 
 
-def _name(record: EngineRecord) -> str:
+def name_of(record: EngineRecord) -> str:
+    """What tables call it: an encoder engine by its name alone, as it is asked for."""
     return record.name if record.model == ENCODER.name else f"{record.model} {record.name}"
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from bertrec.engine import OnnxEngine
 from bertrec.tensors import ATTENTION_MASK, INPUT_IDS, INTEREST_VECTOR
 from bertrec.text import BUCKETS, TextTokenizer, Tokens
 
+T = TypeVar("T")
 BATCH = 32
 """Texts, of all lengths, that are read together and singly."""
 PADDED_TEXTS = 8
@@ -53,19 +56,33 @@ class Shapes:
 
 def probe_shapes(encoder: OnnxEngine, tokenizer: TextTokenizer, tokens: Sequence[Tokens]) -> Shapes:
     """Read some of the texts, of all lengths, in batches of several shapes."""
-    by_length = sorted(tokens, key=lambda text: len(text.ids))
+    return probe(partial(_vectors, encoder), tokens, length=lambda text: len(text.ids), bucket=tokenizer.bucket_length)
+
+
+def probe(
+    read: Callable[[Sequence[T], int], NDArray[np.float32]],
+    texts: Sequence[T],
+    *,
+    length: Callable[[T], int],
+    bucket: Callable[[int], int],
+) -> Shapes:
+    """The same of whatever is read.
+
+    read: texts, all padded to so many tokens → (texts, width) float32. bucket: tokens → the length that they are padded to.
+    """
+    by_length = sorted(texts, key=length)
     batch = _spread(by_length, BATCH)
-    greatest = tokenizer.bucket_length(len(batch[-1].ids))
-    singly = [_vectors(encoder, [text], greatest) for text in batch]
+    greatest = bucket(length(batch[-1]))
+    singly = [read([text], greatest) for text in batch]
     own, longer = [], []
-    buckets = sorted({tokenizer.bucket_length(size) for size in BUCKETS})
+    buckets = sorted({bucket(size) for size in BUCKETS})
     for text in _spread(by_length, PADDED_TEXTS):
-        shortest = tokenizer.bucket_length(len(text.ids))
-        vector = _vectors(encoder, [text], shortest)
-        for length in (size for size in buckets if size > shortest):
+        shortest = bucket(length(text))
+        vector = read([text], shortest)
+        for padded in (size for size in buckets if shortest < size):
             own.append(vector)
-            longer.append(_vectors(encoder, [text], length))
-    batch_difference, batch_cosine = _compared(singly, [_vectors(encoder, batch, greatest)])
+            longer.append(read([text], padded))
+    batch_difference, batch_cosine = _compared(singly, [read(batch, greatest)])
     padding_difference, padding_cosine = _compared(own, longer)
     return Shapes(batch_difference, padding_difference, min(batch_cosine, padding_cosine))
 
@@ -93,7 +110,7 @@ def largest_difference(one: NDArray[np.float32], other: NDArray[np.float32]) -> 
     return float(min(difference.max(initial=0.0), most))
 
 
-def _spread(texts: Sequence[Tokens], most: int) -> list[Tokens]:
+def _spread(texts: Sequence[T], most: int) -> list[T]:
     """Up to so many of the texts, evenly over their order."""
     return [texts[row] for row in np.unique(np.linspace(0, len(texts) - 1, min(most, len(texts))).round().astype(int))]
 

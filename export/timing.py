@@ -26,6 +26,7 @@ from bertrec.text import TextTokenizer, batches
 from train.progress import progress
 
 Key = TypeVar("Key", bound=Hashable)
+T = TypeVar("T")
 Turn = Callable[[bool], list[float]]
 """Does one subject's share of a round, and gives the seconds of each request; given True it only warms up."""
 
@@ -100,12 +101,25 @@ def time_engines(
         missing = "texts" if not texts else f"the reference {reference} among {', '.join(names) or 'no engines'}"
         raise InvalidInput(f"engines cannot be timed without {missing}")
     threads = settings.threads or len(os.sched_getaffinity(0))
-    singly = [[text] for text in evenly(texts, settings.single_texts)]
-    many = evenly(texts, settings.batched_texts)
+    readers = {name: _Reader(bundle, name, threads).read for name in names}
+    return time_readers(readers, texts, reference=reference, length=len, settings=settings)
+
+
+def time_readers(
+    readers: Mapping[str, Callable[[Sequence[T]], object]],
+    texts: Sequence[T],
+    *,
+    reference: str,
+    length: Callable[[T], int],
+    settings: TimingSettings = DEFAULT_TIMING,
+) -> dict[str, EngineTimes]:
+    """Name → times of whatever reads texts, or anything else that has a length; ``reference`` is one of them."""
+    threads = settings.threads or len(os.sched_getaffinity(0))
+    singly = [[text] for text in evenly(texts, settings.single_texts, length=length)]
+    many = evenly(texts, settings.batched_texts, length=length)
     together = [many[start : start + settings.batch] for start in range(0, len(many), settings.batch)]
     work: dict[tuple[str, str], Turn] = {}
-    for name in names:
-        read = _Reader(bundle, name, threads).read
+    for name, read in readers.items():
         work[name, "singly"] = partial(timed, read, singly)
         work[name, "together"] = partial(timed, read, together)
     rounds = take_turns(work, settings.rounds, label="timing engines", max_seconds=settings.max_seconds)
@@ -132,7 +146,7 @@ def time_engines(
             threads=threads,
         )
 
-    return {name: times(name) for name in names}
+    return {name: times(name) for name in readers}
 
 
 def take_turns(
@@ -160,7 +174,7 @@ def take_turns(
     return kept
 
 
-def timed(ask: Callable[[Sequence[str]], object], requests: Sequence[Sequence[str]], warm_up: bool) -> list[float]:
+def timed(ask: Callable[[Sequence[T]], object], requests: Sequence[Sequence[T]], warm_up: bool) -> list[float]:
     """The seconds that each request took; a few requests only where it warms up."""
     seconds = []
     for request in requests[:: WARM_UP if warm_up else 1]:
@@ -170,9 +184,9 @@ def timed(ask: Callable[[Sequence[str]], object], requests: Sequence[Sequence[st
     return seconds
 
 
-def evenly(texts: Sequence[str], most: int) -> list[str]:
-    """Up to ``most`` of the texts, evenly over their lengths in characters, shortest first."""
-    by_length = sorted(texts, key=len)
+def evenly(texts: Sequence[T], most: int, *, length: Callable[[T], int] = len) -> list[T]:  # type: ignore[assignment]  # of str
+    """Up to ``most`` of the texts, evenly over their lengths, in characters where none is given, shortest first."""
+    by_length = sorted(texts, key=length)
     rows = np.linspace(0, len(texts) - 1, min(most, len(texts))).round().astype(int)
     return [by_length[row] for row in rows.tolist()]
 

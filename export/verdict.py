@@ -22,6 +22,7 @@ class Budgets:
     cut down. Those may name other items that are right as often, so NDCG@10 decides, and by default no overlap is asked for.
     shape_cosine: the least cosine between one text's vectors in batches of other sizes and lengths. Scales that are taken at run
     time move a vector a little (MiniLM's, to a cosine of .989); padding that is read as text moves it far (to .61).
+    auc_loss: what a matcher may lose of the area under the ROC curve, by the point estimate as well.
     reference_cosine: the least cosine between the reference and PyTorch; below it the export itself is wrong.
     """
 
@@ -30,6 +31,7 @@ class Budgets:
     other_overlap: float = 0.0
     shape_cosine: float = 0.95
     reference_cosine: float = 0.999
+    auc_loss: float = 0.005
 
     def __post_init__(self) -> None:
         for budget in fields(self):

@@ -10,19 +10,23 @@ from pathlib import Path
 
 from bertrec.bundle import MANIFEST_FILE, Bundle, EngineRecord, Runtime, seal
 from bertrec.errors import InvalidInput
-from bertrec.tensors import ENCODER, RANKER
+from bertrec.tensors import ENCODER, HEADS, MATCHER, RANKER, TEXT_SIGNAL
 from export.folder import written_whole
 from export.ranker import read_items
 from export.tensorrt.compiler import build_engine
-from export.tensorrt.settings import BuildSettings, Profile, encoder_profiles, ranker_profiles
+from export.tensorrt.settings import BuildSettings, Profile, encoder_profiles, heads_profiles, matcher_profiles, ranker_profiles
 from export.tensorrt.stamps import gpu_capability
 from train.progress import say
 
-RANKER_ENGINE = "fp32"
+SPECS = {spec.name: spec for spec in (ENCODER, RANKER, MATCHER, HEADS)}
+OTHERS = ((RANKER.name, "fp32"), (MATCHER.name, "plain"), (HEADS.name, "fp32"))
+"""What is compiled beside the encoder, of what the bundle has: engines of standard operators."""
 
 
 def compile_bundle(bundle: Bundle, output: Path, *, engines: Sequence[str], settings: BuildSettings) -> Bundle:
     """A bundle in ``output`` that holds, beside all of ``bundle``, the encoder engines ``engines`` and the ranker compiled.
+
+    The heads are compiled as well, and the matcher's engine ``plain``, where the bundle has them.
 
     A compiled engine is named after its source and its file's suffix: ``plain.plan``. Built beside ``output`` and renamed when
     complete. Raises InvalidInput where ``output`` exists and for an engine that is not there, not for ONNX Runtime, or compiled
@@ -30,7 +34,7 @@ def compile_bundle(bundle: Bundle, output: Path, *, engines: Sequence[str], sett
     """
     if output.exists():
         raise InvalidInput(f"{output} exists. A bundle is never changed: delete it or choose another --output")
-    sources = [*_encoders(bundle, engines), bundle.engine(RANKER.name, RANKER_ENGINE)]
+    sources = [*_encoders(bundle, engines), *_others(bundle)]
     there = {(record.model, record.name) for record in bundle.manifest.engines if record.file}
     if doubled := [one for one in sources if (one.model, f"{one.name}.{settings.suffix}") in there]:
         raise InvalidInput(f"{bundle.folder} has {doubled[0].name}.{settings.suffix} already; compile the bundle it came from")
@@ -56,6 +60,12 @@ def _encoders(bundle: Bundle, names: Sequence[str]) -> list[EngineRecord]:
     return records
 
 
+def _others(bundle: Bundle) -> list[EngineRecord]:
+    """The engines of the other models. Raises InvalidInput without a ranker, which every bundle has."""
+    there = {(record.model, record.name) for record in bundle.manifest.engines if record.file}
+    return [bundle.engine(model, name) for model, name in OTHERS if (model, name) in there or model == RANKER.name]
+
+
 def _compile(bundle: Bundle, source: EngineRecord, folder: Path, settings: BuildSettings) -> EngineRecord:
     path = bundle.folder / source.file
     file = str(Path(source.file).with_suffix(f".{settings.suffix}"))
@@ -63,9 +73,9 @@ def _compile(bundle: Bundle, source: EngineRecord, folder: Path, settings: Build
     stamp = build_engine(
         path,
         folder / file,
-        spec=ENCODER if source.model == ENCODER.name else RANKER,
+        spec=SPECS[source.model],
         profiles=_profiles(bundle, source),
-        settings=settings if source.model == ENCODER.name else settings.exact(),
+        settings=settings.exact() if source.model == RANKER.name else settings,
         precision=source.precision,
     )
     return EngineRecord(
@@ -86,6 +96,11 @@ def _compile(bundle: Bundle, source: EngineRecord, folder: Path, settings: Build
 def _profiles(bundle: Bundle, source: EngineRecord) -> tuple[Profile, ...]:
     if source.model == ENCODER.name:
         return encoder_profiles(bundle.manifest.max_tokens)
+    if source.model == MATCHER.name:
+        matching = bundle.matching()
+        return matcher_profiles(bundle.manifest.max_tokens, matching.item_tokens if matching else 0)
+    if source.model == HEADS.name:
+        return heads_profiles(bundle.manifest.signals[TEXT_SIGNAL])
     sides = read_items(bundle.folder / source.file)
     return ranker_profiles(sum(side.shape[1] for side in sides.values()), len(next(iter(sides.values()))))
 

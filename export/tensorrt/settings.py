@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bertrec.bundle import Runtime
 from bertrec.errors import InvalidInput
-from bertrec.tensors import BOOST, ENCODER, MAX_BATCH_SIZE, QUERY_VECTOR
+from bertrec.tensors import BOOST, ENCODER, INTEREST_VECTOR, MATCHER, MAX_BATCH_SIZE, QUERY_VECTOR, ModelSpec
 from bertrec.text import BUCKETS
 
 COMPILERS = (Runtime.TENSORRT, Runtime.TENSORRT_RTX)
@@ -103,6 +103,20 @@ def encoder_profiles(max_tokens: int) -> tuple[Profile, ...]:
 
     max_tokens: what the encoder reads, and so the longest length (see :meth:`bertrec.text.TextTokenizer.bucket_length`).
     """
+    return _token_profiles(ENCODER, max_tokens)
+
+
+def matcher_profiles(max_tokens: int, item_tokens: int) -> tuple[Profile, ...]:
+    """The same for texts with an item of up to ``item_tokens`` behind them."""
+    return _token_profiles(MATCHER, max_tokens + item_tokens)
+
+
+def heads_profiles(hidden: int) -> tuple[Profile, ...]:
+    """The heads' one profile: only the batch varies. hidden: numbers in an interest vector."""
+    return (Profile({INTEREST_VECTOR.name: ((1, hidden), (OPT_BATCH_SIZE, hidden), (MAX_BATCH_SIZE, hidden))}),)
+
+
+def _token_profiles(spec: ModelSpec, max_tokens: int) -> tuple[Profile, ...]:
     if max_tokens < 1:
         raise InvalidInput(f"max_tokens is {max_tokens}; accepted is 1 or more")
     lengths = [length for length in BUCKETS if length < max_tokens] + [max_tokens]
@@ -110,7 +124,7 @@ def encoder_profiles(max_tokens: int) -> tuple[Profile, ...]:
     for before, length in zip([0, *lengths], lengths, strict=False):
         # (batch, tokens)
         shapes = ((1, before + 1), (OPT_BATCH_SIZE, length), (MAX_BATCH_SIZE, length))
-        profiles.append(Profile({tensor.name: shapes for tensor in ENCODER.inputs}))
+        profiles.append(Profile({tensor.name: shapes for tensor in spec.inputs}))
     return tuple(profiles)
 
 

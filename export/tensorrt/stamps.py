@@ -83,7 +83,7 @@ def check_stamp(
 def rebuild_command(record: EngineRecord, runtime: Runtime, bundle: Path | str) -> str:
     """The command that compiles the record's source for ``runtime``."""
     source = Path(str(record.stamp.get("source", record.file))).stem or "plain"
-    engine = source if record.model == "encoder" else "plain"  # the ranker is compiled along with any encoder
+    engine = source if record.model == "encoder" else "plain"  # the others are compiled along with any encoder
     return f"python -m export tensorrt --bundle {bundle} --output NEW_BUNDLE --engine {engine} --runtime {runtime.value}"
 
 

@@ -39,6 +39,7 @@ from export.tensorrt.settings import (
     ranker_profiles,
 )
 from export.tensorrt.stamps import gpu_capability
+from tests import tiny
 from train.encoder import Encoder
 
 RTX = BuildSettings(Runtime.TENSORRT_RTX, target_sm=("86",))
@@ -78,6 +79,26 @@ def test_a_bundle_gets_the_encoder_and_the_ranker_compiled_beside_all_that_it_ha
     assert compiled.manifest.engines[:-2] == bundle.manifest.engines
     assert {name: compiled.manifest.files[name] for name in bundle.manifest.files} == bundle.manifest.files
     assert compiled.fingerprint != bundle.fingerprint
+
+
+def test_a_matcher_and_heads_are_compiled_where_a_bundle_has_them(tiny_backbone: Path, tmp_path: Path) -> None:
+    folder = tiny.write_bundle(tmp_path / "whole", tiny_backbone, matcher=True, heads=True)
+    export_plain(Encoder.load(tiny_backbone, attention="eager"), folder / "encoder/plain.onnx")
+    manifest = Bundle.open(folder).manifest
+    plain = EngineRecord("encoder", "plain", "encoder/plain.onnx", "fp32", batch_invariant=True)
+    seal(folder, dataclasses.replace(manifest, engines=(*manifest.engines, plain)))
+    compiled = compile_bundle(Bundle.open(folder), tmp_path / "rtx", engines=["plain"], settings=RTX)
+    for model, name in (("matcher", "plain.rtx"), ("heads", "fp32.rtx")):
+        record = compiled.engine(model, name)
+        assert (compiled.folder / record.file).read_bytes().startswith(RTX_MAGIC)
+        assert (record.runtime, record.verdict) == ("tensorrt_rtx", "unmeasured")
+    assert compiled.engine("heads", "fp32.rtx").stamp["profiles"] == [{"interest_vector": [[1, 32], [8, 32], [64, 32]]}]
+    # 64 tokens of the text and 8 of the item
+    lengths = [(1, 16), (17, 32), (33, 64), (65, 72)]
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    wanted = [dict.fromkeys(names, [[1, least], [8, most], [64, most]]) for least, most in lengths]
+    assert compiled.engine("matcher", "plain.rtx").stamp["profiles"] == wanted
+    assert (compiled.matcher_engine, compiled.heads_engine) == ("fp32", "fp32")
 
 
 def test_a_stamp_says_what_from_what_with_and_what_for(bundle: Bundle, compiled: Bundle) -> None:
