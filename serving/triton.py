@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import IO
 
 from bertrec.errors import ServerFailed
+from bertrec.tensors import MODELS
 from serving import _supervise
 from serving._flags import EXIT_TIMEOUT_S, Control, Ports, cache_environment, local_command
 from serving._installation import Installation
@@ -217,7 +218,8 @@ class TritonServer:
             if time.monotonic() > deadline:
                 raise self._failure(f"Triton was not ready after {self._ready_timeout_s:g} s")
             time.sleep(POLL_S)
-        for model in sorted(path.name for path in (self._repository / MODELS_FOLDER).iterdir()):  # ready: all that it found
+        found = {path.name for path in (self._repository / MODELS_FOLDER).iterdir()}
+        for model in sorted(found | {model.name for model in MODELS}):  # ready means: all models that it found
             if not _is_ok(self._host, ports.http, f"/v2/models/{model}/ready"):
                 raise self._failure(f"Triton serves no model {model}")
 

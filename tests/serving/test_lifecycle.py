@@ -60,7 +60,7 @@ def test_kill_and_stop_leave_nothing_and_the_ports_are_free_again(triton_reposit
     server = TritonServer(triton_repository).start()
     group, ports = server.pid, [int(url.rpartition(":")[2]) for url in (server.grpc_url, server.http_url)]
     assert len(members(group)) == 5  # tritonserver and four stubs, of encoder, ranker, recommend and embed
-    assert len(regions() - before) == 3
+    assert len(regions() - before) == 4
     server.kill()
     assert not server.is_alive()
     assert members(group) == []
