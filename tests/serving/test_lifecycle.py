@@ -109,7 +109,7 @@ def test_it_dies_with_the_program_that_started_it(triton_repository: Path, tmp_p
         assert parent.stdout is not None
         group = int(parent.stdout.readline())
         assert len(members(group)) == 5
-        assert len(regions(parent.pid)) == 3
+        assert len(regions(parent.pid)) == 4
         parent.kill()
     wait_until(lambda: not members(group))
     wait_until(lambda: not regions(parent.pid))
