@@ -23,7 +23,7 @@ lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	$(RUN) -m mypy triton_models/recommend/1/model.py  # alone: a second file of the name model.py
+	$(RUN) -m mypy triton_models/model.py
 
 wheel: setup
 	$(RUN) -m build --wheel

@@ -117,6 +117,6 @@ def _time(backend: EdgeBackend, work: Workload, texts: int) -> list[float]:
     for start in range(0, min(texts, len(work.texts)), work.batch):
         part = work.texts[start : start + work.batch]
         began = time.perf_counter()
-        backend.recommend(part, Options(k=DEFAULT_K), timeout_s=TIMEOUT_S)
+        backend.answer(part, Options(k=DEFAULT_K), timeout_s=TIMEOUT_S)
         seconds.append(time.perf_counter() - began)
     return seconds

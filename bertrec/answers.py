@@ -10,12 +10,13 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from bertrec import checks
 from bertrec.errors import InvalidAnswer, InvalidInput
 from bertrec.rules import MOST_RULES, Rule, read_rules
 from bertrec.spelling import Correction
+from bertrec.tensors import RECOMMEND, ModelSpec
 
 DEFAULT_K = 10
 MAX_POPULARITY = 10.0
@@ -34,8 +35,11 @@ class Options:
     diversity: how far apart the items should be, from 0, not looked at, to 1, nothing else counts; see :mod:`bertrec.diversity`.
     rules: at most ``MOST_RULES`` rules beside the bundle's own, in the form of :mod:`bertrec.rules`.
     spelling: whether misspelt words are read as the words that were meant, where the bundle can tell.
+    rerank: whether the matcher reads the best candidates side by side with the text, and its log-odds are added to their scores;
+    see :mod:`bertrec.matching`. It changes nothing where it gained nothing on validation.
     """
 
+    model: ClassVar[ModelSpec] = RECOMMEND
     k: int = DEFAULT_K
     exclude: Sequence[str] = ()
     filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -44,6 +48,7 @@ class Options:
     diversity: float = 0.0
     rules: Sequence[Mapping[str, Any]] = ()
     spelling: bool = True
+    rerank: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "k", _positive_integer(self.k))
@@ -57,6 +62,7 @@ class Options:
         object.__setattr__(self, "popularity", checks.number("popularity", self.popularity, 0, MAX_POPULARITY))
         object.__setattr__(self, "diversity", checks.number("diversity", self.diversity, 0, 1))
         checks.boolean("spelling", self.spelling)
+        checks.boolean("rerank", self.rerank)
         object.__setattr__(self, "rules", _as_read(self.rules))
         if len(self.parsed_rules) > MOST_RULES:
             raise InvalidInput(f"rules holds {len(self.parsed_rules)} rules; accepted are at most {MOST_RULES}")
@@ -83,6 +89,13 @@ class Options:
         if unknown := sorted(set(given) - set(_DEFAULTS)):
             raise InvalidInput(f"OPTIONS has the unknown key {unknown[0]!r}; accepted are {', '.join(sorted(_DEFAULTS))}")
         return cls(**given)
+
+    def read(self, row: str | bytes) -> Recommendation:
+        """One row of the ANSWER to these options. Raises InvalidAnswer for one with more items than were asked for, too."""
+        found = Recommendation.from_json(row)
+        if len(found.items) > self.k:
+            raise InvalidAnswer(f"the server answered {len(found.items)} items where {self.k} were asked for")
+        return found
 
 
 def _positive_integer(k: object) -> int:

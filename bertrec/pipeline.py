@@ -5,9 +5,8 @@ What differs between them is only who runs the two engines, so they hand in two 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,28 +14,26 @@ from numpy.typing import NDArray
 from bertrec.answers import Options, RankedItem, Recommendation
 from bertrec.bundle import Bundle
 from bertrec.diversity import diversified
+from bertrec.encoding import RunModel, Tensors, TextEncoder
 from bertrec.errors import InvalidBundle, InvalidInput
 from bertrec.history import profile
 from bertrec.reasons import Asked, Reasons
+from bertrec.reranking import PairReader
 from bertrec.rules import RULES_FILE, RuleBook, Wish
 from bertrec.spelling import Correction
 from bertrec.tensors import (
-    ATTENTION_MASK,
     BOOST,
-    INPUT_IDS,
-    INTEREST_VECTOR,
     ITEM_INDEX,
+    MATCHER,
     MAX_BATCH_SIZE,
     QUERY_VECTOR,
     RULES,
     SCORE,
     TERMS,
 )
-from bertrec.text import Tokens, batches, clean
+from bertrec.text import clean
 
-Tensors = Mapping[str, NDArray[Any]]
-RunModel = Callable[[Tensors], Tensors]
-"""Runs one model: inputs by name → outputs by name, as :mod:`bertrec.tensors` says."""
+__all__ = ["Pipeline", "Query", "RunModel", "Tensors"]
 
 
 @dataclass(frozen=True)
@@ -52,17 +49,20 @@ class Query:
 class Pipeline:
     """Answers texts from one bundle."""
 
-    def __init__(self, bundle: Bundle, *, encoder: RunModel, ranker: RunModel, engine: str) -> None:
+    def __init__(
+        self, bundle: Bundle, *, encoder: RunModel, ranker: RunModel, engine: str, pairs: PairReader | None = None
+    ) -> None:
         """``encoder`` and ``ranker`` run the bundle's engines; ``engine`` is the encoder engine's name, for the answers.
 
+        ``pairs`` asks its matcher; without it nothing can be reranked.
         Raises InvalidBundle for rules that do not fit the catalogue, MissingDependency where the bundle corrects the spelling
         and symspellpy is not installed.
         """
         self._bundle = bundle
-        self._encoder = encoder
+        self._encoder = TextEncoder(bundle, encoder, engine)
         self._ranker = ranker
+        self._pairs = pairs
         self._engine = engine
-        self._tokenizer = bundle.tokenizer(engine)
         self._spelling = bundle.spelling()
         self._signals = bundle.signals()
         self._terms = (*bundle.manifest.signals, RULES)
@@ -98,6 +98,8 @@ class Pipeline:
     def _query(self, given: object, position: int, options: Options) -> Query:
         if options.k > self._bundle.manifest.max_k:
             raise InvalidInput(f"k is {options.k}; accepted is 1 to {self._bundle.manifest.max_k}")
+        if options.rerank and self._pairs is None:
+            raise InvalidInput("rerank needs a bundle with a matcher, and this one has none; ask without rerank")
         history = self._catalogue.indices(options.history)
         written = not (history and isinstance(given, str) and not given.strip())
         text = clean(given if written else profile([self._catalogue.items[item].title for item in history]), position)
@@ -127,10 +129,10 @@ class Pipeline:
     def answer(self, queries: Sequence[Query]) -> list[Recommendation]:
         """One recommendation for each query."""
         texts = [query.asked.text for query in queries]
-        tokens = self._tokenizer.tokenise(texts)
+        tokens = self._encoder.tokenise(texts)
         vectors = self._signals.query_vectors(  # (texts, query)
             texts,
-            self.encode(tokens),
+            self._encoder.encode(tokens),
             [query.asked.history for query in queries],
             [query.options.popularity for query in queries],
         )
@@ -139,8 +141,11 @@ class Pipeline:
             rows = slice(start, start + MAX_BATCH_SIZE)
             boost = np.stack([query.boost for query in queries[rows]])  # (batch, items)
             ranked = self._ranker({QUERY_VECTOR.name: vectors[rows], BOOST.name: boost})
+            candidates = self._reranked(
+                queries[rows], [{name: values[row] for name, values in ranked.items()} for row in range(len(boost))]
+            )
             for row, query in enumerate(queries[rows]):
-                items = self._items(query, {name: values[row] for name, values in ranked.items()})
+                items = self._items(query, candidates[row])
                 answers.append(self._recommendation(query, items, tokens[start + row].truncated))
         return answers
 
@@ -148,20 +153,24 @@ class Pipeline:
         rules = tuple(query.asked.boosts)
         return Recommendation(items, truncated, self._engine, self._bundle.fingerprint, rules, query.corrections)
 
-    def encode(self, tokens: Sequence[Tokens]) -> NDArray[np.float32]:
-        """(texts, hidden) float32: the interest vectors, one engine call for each batch of similar lengths."""
-        vectors = np.empty((len(tokens), self._bundle.manifest.signals["text"]), np.float32)
-        for batch in batches(tokens, self._tokenizer):
-            inputs = {INPUT_IDS.name: batch.input_ids, ATTENTION_MASK.name: batch.attention_mask}
-            vectors[batch.rows] = self._encoder(inputs)[INTEREST_VECTOR.name]  # (batch, hidden)
-        return vectors
+    def _reranked(self, queries: Sequence[Query], ranked: list[Tensors]) -> list[Tensors]:
+        """The candidates of each query, those reranked whose options ask for it."""
+        if self._pairs is None or not self._pairs.weight:
+            return ranked
+        chosen = [row for row, query in enumerate(queries) if query.options.rerank]
+        if chosen:
+            texts = [queries[row].asked.text for row in chosen]
+            for row, better in zip(chosen, self._pairs.rerank(texts, [ranked[row] for row in chosen]), strict=True):
+                ranked[row] = better
+        return ranked
 
     def _items(self, query: Query, ranked: Tensors) -> tuple[RankedItem, ...]:
         """The ``k`` best of the ranker's candidates for one query, as items with reasons; masked rows are dropped."""
         rows = self._rows(query.options, ranked)
         indices = ranked[ITEM_INDEX.name][rows].tolist()
         scores = ranked[SCORE.name][rows].tolist()
-        reasons = self._reasons.of(query.asked, indices, self._terms, ranked[TERMS.name][rows])
+        names = (*self._terms, MATCHER.name)[: ranked[TERMS.name].shape[1]]  # the matcher's is the last, of reranked ones alone
+        reasons = self._reasons.of(query.asked, indices, names, ranked[TERMS.name][rows])
         items = [self._catalogue.items[index] for index in indices]
         return tuple(
             RankedItem(item.item_id, score, item.title, why, item.attributes)

@@ -16,7 +16,7 @@ from bertrec.answers import Reason
 from bertrec.catalogue import Catalogue
 from bertrec.fusion import Signals
 from bertrec.history import MAX_HISTORY
-from bertrec.tensors import BEHAVIOUR, GRAPH, LEXICAL, PRIOR, RULES, TEXT_SIGNAL
+from bertrec.tensors import BEHAVIOUR, GRAPH, LEXICAL, MATCHER, PRIOR, RULES, TEXT_SIGNAL
 
 MOST_NAMED = 2
 """Past items, or words of the text, that a sentence names; a reader looks no further."""
@@ -73,7 +73,12 @@ class Reasons:
         if name == RULES:
             rules = tuple(rule for rule, boost in asked.boosts.items() if boost[item])
             return f"the rule{'s' if len(rules) > 1 else ''} {_quoted(rules)}", rules
-        said = {TEXT_SIGNAL: f"the meaning of {wish}", LEXICAL: f"the words of {wish}", PRIOR: "how often others choose it"}
+        said = {
+            TEXT_SIGNAL: f"the meaning of {wish}",
+            LEXICAL: f"the words of {wish}",
+            PRIOR: "how often others choose it",
+            MATCHER.name: f"its description, read beside {wish}",
+        }
         return said[name], ()
 
     def _graph(self, asked: Asked, item: int, score: float) -> _Said:

@@ -67,6 +67,15 @@ is about. See :mod:`bertrec.matching`."""
 HEADS = ModelSpec("heads", (INTEREST_VECTOR,), (PROBABILITIES,))
 """The interest vector → the probabilities of every head's labels, one head after another. See :mod:`bertrec.labels`."""
 
+MATCH = ModelSpec("match", (TEXT, OPTIONS), (ANSWER,))
+"""A text and the items to hold it against (JSON, see :mod:`bertrec.questions`) → how well each fits (JSON)."""
+
+CLASSIFY = ModelSpec("classify", (TEXT,), (ANSWER,))
+"""A text → the probabilities of every head's labels, by name (JSON)."""
+
+EMBED = ModelSpec("embed", (TEXT,), (INTEREST_VECTOR,))
+"""A text → its interest vector, of length 1."""
+
 RECOMMEND = ModelSpec("recommend", (TEXT, OPTIONS), (ANSWER,))
 """A text and its options (canonical JSON, see :mod:`bertrec.answers`) → the answer (JSON)."""
 
@@ -77,3 +86,10 @@ RULES = "rules"
 """The last term: what filters and rules added to the score."""
 
 MODELS = (RECOMMEND, ENCODER, RANKER)
+"""What every bundle is served as."""
+
+QUESTIONS = (RECOMMEND, MATCH, CLASSIFY, EMBED)
+"""The models that a client asks: python models of Triton, which ask the others."""
+
+ALL_MODELS = (RECOMMEND, MATCH, CLASSIFY, EMBED, ENCODER, RANKER, MATCHER, HEADS)
+"""All that a bundle with a matcher and heads is served as."""

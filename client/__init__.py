@@ -20,9 +20,10 @@ from bertrec.errors import (
     Transient,
     Unavailable,
 )
+from bertrec.questions import Classification, Match, Matches
 from bertrec.spelling import Correction
 
-from .answer import Answer, ServedBy
+from .answer import Answer, Classified, Embedded, Matched, Served, ServedBy
 from .async_recommender import AsyncRecommender
 from .availability import State
 from .backends import AsyncBackend, Backend
@@ -36,13 +37,19 @@ __all__ = [
     "AsyncRecommender",
     "Backend",
     "BertrecError",
+    "Classification",
+    "Classified",
     "Correction",
     "Counters",
     "DeadlineExceeded",
+    "Embedded",
     "Fallback",
     "InvalidAnswer",
     "InvalidBundle",
     "InvalidInput",
+    "Match",
+    "Matched",
+    "Matches",
     "MissingDependency",
     "Options",
     "Overloaded",
@@ -51,6 +58,7 @@ __all__ = [
     "Recommendation",
     "Recommender",
     "Retries",
+    "Served",
     "ServedBy",
     "State",
     "Tls",

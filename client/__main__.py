@@ -14,7 +14,9 @@ from bertrec import __version__
 from bertrec.answers import DEFAULT_K, Options
 from bertrec.errors import BertrecError, InvalidInput, Unavailable
 
+from .answer import Classified
 from .reaching import add_reaching, reaching
+from .readings import Watch, add_readings, asking, shown
 from .recommender import Recommender, Wanted
 from .rendering import as_record, as_table, printable
 from .server.__main__ import add_arguments as add_serve_arguments
@@ -31,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _use_utf8()
     try:
         arguments = _parser().parse_args(_typed() if argv is None else argv)
-        return serve(arguments) if arguments.command == "serve" else _recommend(arguments)
+        if arguments.command == "serve":
+            return serve(arguments)
+        return _recommend(arguments) if arguments.command == "recommend" else _read(arguments)
     except BertrecError as error:
         return _report(error)
     except KeyboardInterrupt:
@@ -45,12 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _recommend(arguments: argparse.Namespace) -> int:
     wanted = _wanted(arguments)
     Options(**wanted)  # so that they are refused before anything is read
-    fallback, bundle = (arguments.bundle, None) if arguments.url is not None else (None, arguments.bundle)
-    if arguments.url is None and bundle is None:
-        raise InvalidInput("say whom to ask: --url grpc://127.0.0.1:8001 for a server, --bundle FOLDER for this process, or both")
     status = 0
-    how = reaching(arguments)
-    with Recommender(arguments.url, bundle=bundle, fallback=fallback, engine=arguments.engine, **how) as recommender:
+    with _recommender(arguments) as recommender:
         for place, text in _texts(arguments.text):
             try:
                 answer = recommender.recommend(text, **wanted)
@@ -58,11 +58,37 @@ def _recommend(arguments: argparse.Namespace) -> int:
                 status = _report(error, place)  # the next line may be better
                 continue
             if arguments.json:
-                shown = json.dumps(as_record(text, answer), ensure_ascii=False)
+                line = json.dumps(as_record(text, answer), ensure_ascii=False)
             else:
-                shown = f"{printable(text)}\n{as_table(answer)}\n" if place else as_table(answer)
-            print(shown, flush=True)
+                line = f"{printable(text)}\n{as_table(answer)}\n" if place else as_table(answer)
+            print(line, flush=True)
     return status
+
+
+def _read(arguments: argparse.Namespace) -> int:
+    """The commands that read texts one by one: match, classify, embed, and monitor, whose texts are stdin's."""
+    watch = Watch(arguments) if arguments.command == "monitor" else None
+    status = 0
+    with _recommender(arguments) as recommender:
+        ask = asking(arguments, recommender)
+        for place, text in _texts("-" if watch else arguments.text):
+            try:
+                answer = ask(text)
+            except InvalidInput as error:
+                status = _report(error, place)  # the next line may be better
+                continue
+            if watch is None:
+                print(shown(text, answer, as_json=arguments.json), flush=True)
+            elif isinstance(answer, Classified) and (alert := watch.see(answer)) is not None:
+                print(alert, flush=True)
+    return status
+
+
+def _recommender(arguments: argparse.Namespace) -> Recommender:
+    fallback, bundle = (arguments.bundle, None) if arguments.url is not None else (None, arguments.bundle)
+    if arguments.url is None and bundle is None:
+        raise InvalidInput("say whom to ask: --url grpc://127.0.0.1:8001 for a server, --bundle FOLDER for this process, or both")
+    return Recommender(arguments.url, bundle=bundle, fallback=fallback, engine=arguments.engine, **reaching(arguments))
 
 
 def _texts(given: str) -> Iterator[tuple[str, str]]:
@@ -85,6 +111,7 @@ def _wanted(arguments: argparse.Namespace) -> Wanted:
         "diversity": arguments.diversity,
         "rules": _rules(arguments.rules) if arguments.rules is not None else (),
         "spelling": arguments.spelling,
+        "rerank": arguments.rerank,
     }
 
 
@@ -145,6 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_preferences(recommend)
     add_reaching(recommend)
     recommend.add_argument("--json", action="store_true", help="write one JSON object per wish and line")
+    add_readings(commands)
     serving = commands.add_parser(
         "serve",
         help="answer over HTTP from a bundle, without Triton",
@@ -169,6 +197,7 @@ def _add_preferences(recommend: argparse.ArgumentParser) -> None:
         "--diversity", metavar="X", type=float, default=0.0, help="how far apart items should be, from 0 to 1 (default: 0)"
     )
     recommend.add_argument("--rules", metavar="FILE.json", help="a list of rules; see bertrec/rules.py")
+    recommend.add_argument("--rerank", action="store_true", help="have the bundle's matcher reorder the best")
     recommend.add_argument("--no-spelling", dest="spelling", action="store_false", help="read the text as it is written")
 
 

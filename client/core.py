@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
-from bertrec.answers import Options, Recommendation
+from bertrec.answers import Options
 from bertrec.errors import InvalidInput
+from bertrec.questions import Question
 from bertrec.text import clean
 
-from .answer import Answer
 from .availability import Breaker
 from .backends import AsyncBackend, Backend, open_edge
 from .counters import Counters, Tally
@@ -33,6 +33,7 @@ DEFAULT_LATE_AFTER_S = 0.2
 
 
 Kind = TypeVar("Kind")
+Made = TypeVar("Made")
 Connect = Callable[[str, Tls | None], Backend | AsyncBackend]
 
 
@@ -47,6 +48,20 @@ class Wanted(TypedDict, total=False):
     diversity: float
     rules: Sequence[Mapping[str, Any]]
     spelling: bool
+    rerank: bool
+
+
+class How(TypedDict, total=False):
+    """How one call is made, as keywords.
+
+    timeout_s: how long to wait for servers, instead of the recommender's own ``timeout_s``.
+    request_id: sent as ``x-request-id`` and as the inference request's id; by default a random one, which the answer names.
+    traceparent: the trace that the call is part of, in W3C's form; by default OpenTelemetry's current span, or a new trace.
+    """
+
+    timeout_s: float | None
+    request_id: str | None
+    traceparent: str | None
 
 
 class Core:
@@ -63,6 +78,7 @@ class Core:
         late_after_s: float = DEFAULT_LATE_AFTER_S,
         engine: str | None = None,
         threads: int = 0,
+        device: str = "cpu",
         timeout_s: float = DEFAULT_TIMEOUT_S,
         rest_s: float = DEFAULT_REST_S,
         retries: Retries | None = None,
@@ -80,7 +96,8 @@ class Core:
         server: a backend instead of an address; :meth:`close` closes it, and a backend given as fallback too.
         fallback_policy: one of :class:`Fallback`; by default ``edge`` where a fallback is given.
         late_after_s: how long ``edge-if-late`` waits for a server before the edge begins.
-        engine, threads: encoder engine (by default the export's choice) and threads per engine (0: one per core) of the bundle.
+        engine, threads, device: of the bundle: encoder engine (by default the export's choice), threads per engine (0: one per
+        core), and ``cpu`` or ``gpu``.
         timeout_s: how long a call may wait for servers, all attempts together; the edge's own computing comes on top.
         rest_s: how long a server that failed is left alone before one call tries it again.
         retries: see :class:`Retries`. hedge_after_s: send a second request where the first took so long; by default never.
@@ -102,7 +119,7 @@ class Core:
         self._closed = False
         self._tally = Tally()
         self._tracer = Tracer()
-        self._edge = open_edge(edge, engine=engine, threads=threads) if isinstance(edge, str | Path) else edge
+        self._edge = open_edge(edge, engine=engine, threads=threads, device=device) if isinstance(edge, str | Path) else edge
         backends = [("server", server)] if server is not None else []
         if url is not None:
             backends = _named(url, _of_type("tls", tls, Tls), self._connect)
@@ -131,13 +148,13 @@ class Core:
         """What this recommender has done so far; ``.to_prometheus()`` writes it as text."""
         return self._tally.read({one.name: one.breaker.state for one in self._servers})
 
-    def _call(self, text: object, timeout_s: float | None, options: Wanted) -> Call:
+    def _call(self, text: object, timeout_s: float | None, question: Question) -> Call:
         """The call, checked. Raises InvalidInput for whatever the server need not be asked about."""
         if self._closed:
             raise InvalidInput("this recommender is closed; make a new one")
-        wanted = Options(**options)
         wait_s = self._timeout_s if timeout_s is None else checked_seconds("timeout_s", timeout_s)
-        return Call(_cleaned(text, blank=bool(wanted.history)), wanted, wait_s, self._clock())
+        blank = isinstance(question, Options) and bool(question.history)
+        return Call(_cleaned(text, blank=blank), question, wait_s, self._clock())
 
     @contextmanager
     def _attempt(self, ask: Ask, trace: Trace) -> Iterator[dict[str, str]]:
@@ -146,26 +163,20 @@ class Core:
         with ask.endpoint.judged(self._clock), self._tracer.attempt(trace, ask.endpoint.name, self._headers) as headers:
             yield headers
 
-    def _answers(self, call: Call, answered: Answered, trace: Trace) -> list[Answer]:
-        latency_ms = 1e3 * (self._clock() - call.started)
-        return [_answer(found, answered, call, latency_ms, trace.request_id) for found in answered.recommendations]
+    def _traced(self, call: Call, how: How) -> AbstractContextManager[Trace]:
+        ids = {"request_id": how.get("request_id"), "traceparent": how.get("traceparent")}
+        return self._tracer.call(call.question.model.name, len(call.texts), **ids)
 
-
-def _answer(found: Recommendation, answered: Answered, call: Call, latency_ms: float, request_id: str) -> Answer:
-    return Answer(
-        items=found.items,
-        truncated=found.truncated,
-        engine=found.engine,
-        bundle=found.bundle,
-        rules=found.rules,
-        corrections=found.corrections,
-        served_by=answered.served_by,
-        latency_ms=latency_ms,
-        fallback_reason=answered.fallback_reason,
-        stages_ms=call.stages_ms,
-        attempts=call.attempts,
-        request_id=request_id,
-    )
+    def _served(self, call: Call, answered: Answered, trace: Trace) -> dict[str, Any]:
+        """The fields of :class:`Served`, the same for each answer of the call."""
+        return {
+            "served_by": answered.served_by,
+            "latency_ms": 1e3 * (self._clock() - call.started),
+            "fallback_reason": answered.fallback_reason,
+            "stages_ms": call.stages_ms,
+            "attempts": call.attempts,
+            "request_id": trace.request_id,
+        }
 
 
 def _policy(given: Fallback | str | None, fallback: object, bundle: object) -> Fallback:

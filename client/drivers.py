@@ -7,16 +7,14 @@ from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import FIRST_COMPLETED, wait
 from typing import Any
 
-from bertrec.answers import Recommendation
-
 from .steps import Answered, Ask, Pause, Start, Step, Wait
 from .threads import in_thread
 
 Plan = Generator[Step, Any, Answered]
-Asking = Callable[[Ask], Coroutine[Any, Any, list[Recommendation]]]
+Asking = Callable[[Ask], Coroutine[Any, Any, list[Any]]]
 
 
-def run(plan: Plan, ask: Callable[[Ask], list[Recommendation]], sleep: Callable[[float], None]) -> Answered:
+def run(plan: Plan, ask: Callable[[Ask], list[Any]], sleep: Callable[[float], None]) -> Answered:
     """Carry out ``plan`` in this thread; what must go on beside it has a thread of its own."""
 
     def done(step: Step) -> object:
@@ -49,7 +47,7 @@ class AsyncDriver:
     """Carries out plans in asyncio. Keeps hold of tasks that outlive their plan, which asyncio itself would forget."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[list[Recommendation]]] = set()
+        self._tasks: set[asyncio.Task[list[Any]]] = set()
 
     async def run(self, plan: Plan, ask: Asking) -> Answered:
         """Carry out ``plan`` in this task; what must go on beside it has a task of its own."""
@@ -78,8 +76,8 @@ class AsyncDriver:
                 await asyncio.sleep(step.seconds)
                 return None
 
-    def _begin(self, coroutine: Coroutine[Any, Any, list[Recommendation]]) -> asyncio.Task[list[Recommendation]]:
-        task: asyncio.Task[list[Recommendation]] = asyncio.create_task(coroutine)
+    def _begin(self, coroutine: Coroutine[Any, Any, list[Any]]) -> asyncio.Task[list[Any]]:
+        task: asyncio.Task[list[Any]] = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
@@ -91,7 +89,7 @@ class AsyncDriver:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _ended(self, task: asyncio.Task[list[Recommendation]]) -> None:
+    def _ended(self, task: asyncio.Task[list[Any]]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # has been seen, so asyncio does not report it

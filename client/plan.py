@@ -12,7 +12,6 @@ from typing import Any
 
 from tenacity import BaseRetrying
 
-from bertrec.answers import Recommendation
 from bertrec.errors import DeadlineExceeded, InvalidInput, Unavailable
 from bertrec.tensors import MAX_BATCH_SIZE
 
@@ -66,9 +65,9 @@ class Planner:
 
     def _answered(self, call: Call) -> Generator[Step, Any, Answered]:
         if self._endpoints is None:
-            return Answered((yield from self._edge(call)).recommendations, ServedBy.EDGE)
+            return Answered((yield from self._edge(call)).found, ServedBy.EDGE)
         self._budget.earn()
-        found: list[Recommendation] = []
+        found: list[Any] = []
         try:
             for start in range(0, len(call.texts), MAX_BATCH_SIZE):
                 won = yield from self._retried(call, self._endpoints, call.texts[start : start + MAX_BATCH_SIZE])
@@ -76,14 +75,14 @@ class Planner:
                     self._tally.add("fallbacks")
                     self._tally.add("late")
                     reason = f"no server answered within {self._late_after_s:g} s"
-                    return Answered(won.recommendations, ServedBy.EDGE, reason)
-                found += won.recommendations
+                    return Answered(won.found, ServedBy.EDGE, reason)
+                found += won.found
         except Unavailable as error:
             if self._fallback is Fallback.NONE:
                 raise
             won = yield from self._edge(call)
             self._tally.add("fallbacks")
-            return Answered(won.recommendations, ServedBy.EDGE, str(error))
+            return Answered(won.found, ServedBy.EDGE, str(error))
         return Answered(found, ServedBy.TRITON)
 
     def _edge(self, call: Call) -> Work:

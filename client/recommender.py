@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
-from bertrec.answers import Recommendation
+from bertrec.answers import Options
+from bertrec.questions import Classifying, Embedding, Pairing, Question
 
-from .answer import Answer
+from .answer import Answer, Classified, Embedded, Matched
 from .backends import Backend, connect
-from .core import DEFAULT_TIMEOUT_S, Core, Wanted
+from .core import DEFAULT_TIMEOUT_S, Core, How, Made, Wanted
 from .drivers import run
 from .settings import Tls
 from .steps import Ask, Call
@@ -20,11 +21,13 @@ from .tracing import Trace
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # in typing from Python 3.11 on
 
-__all__ = ["DEFAULT_TIMEOUT_S", "Recommender", "Wanted"]
+__all__ = ["DEFAULT_TIMEOUT_S", "How", "Recommender", "Wanted"]
 
 
 class Recommender(Core):
-    """Answers texts with ranked items. Thread-safe; one serves a whole process, made after any fork. A context manager.
+    """Answers texts: with ranked items, matches, classes and vectors.
+
+    Thread-safe; one serves a whole process, made after any fork. A context manager.
 
         Recommender("grpc://127.0.0.1:8001")                              a Triton server
         Recommender(["grpc://a:8001", "grpc://b:8001"])                   two of them, in turn
@@ -77,31 +80,76 @@ class Recommender(Core):
         """The items that suit a text, best first; for a list of texts, the list of answers in its order.
 
         options: ``k``, the number of items; ``exclude`` and ``filters``, what must not and what may come back; ``history``, what
-        the user chose before; ``popularity`` and ``diversity``, how much they count; ``rules``; ``spelling``. See
+        the user chose before; ``popularity`` and ``diversity``, how much they count; ``rules``; ``spelling``; ``rerank``. See
         :class:`bertrec.answers.Options`. With a history, a blank text asks for what suits the history.
-        timeout_s: how long to wait for servers, instead of the recommender's own ``timeout_s``.
-        request_id: sent as ``x-request-id`` and as the inference request's id; by default a random one, which the answer names.
-        traceparent: the trace that the call is part of, in W3C's form; by default OpenTelemetry's current span, or a new trace.
+        timeout_s, request_id, traceparent: see :class:`client.core.How`.
         A list is answered as a whole: by servers, or by the fallback; an empty list by an empty list.
 
         Raises InvalidInput, naming the position of a text in the list, and Unavailable where nobody could answer.
         """
-        call = self._call(text, timeout_s, options)
-        with self._tracer.call(request_id, traceparent, len(call.texts)) as trace:
+        how = How(timeout_s=timeout_s, request_id=request_id, traceparent=traceparent)
+        answers = self._all(text, Options(**options), how, lambda found, served: Answer(**vars(found), **served))
+        return answers[0] if isinstance(text, str) else answers
+
+    @overload
+    def match(self, text: str, items: Sequence[str], **how: Unpack[How]) -> Matched: ...
+
+    @overload
+    def match(self, text: list[str] | tuple[str, ...], items: Sequence[str], **how: Unpack[How]) -> list[Matched]: ...
+
+    def match(self, text: str | list[str] | tuple[str, ...], items: Sequence[str], **how: Unpack[How]) -> Matched | list[Matched]:
+        """How well each of the items fits a text: a probability for each, in the order asked; for a list of texts, a list.
+
+        items: at most 64 item ids of the catalogue, all different. The bundle that is asked needs a matcher.
+        Raises as :meth:`recommend`, and InvalidInput, naming them, for items that the catalogue does not have.
+        """
+        answers = self._all(text, Pairing(items), how, lambda found, served: Matched(**vars(found), **served))
+        return answers[0] if isinstance(text, str) else answers
+
+    @overload
+    def classify(self, text: str, **how: Unpack[How]) -> Classified: ...
+
+    @overload
+    def classify(self, text: list[str] | tuple[str, ...], **how: Unpack[How]) -> list[Classified]: ...
+
+    def classify(self, text: str | list[str] | tuple[str, ...], **how: Unpack[How]) -> Classified | list[Classified]:
+        """What a text is: the probabilities of each head's labels, and that its writer recommends what it is about.
+
+        The bundle that is asked needs heads. Raises as :meth:`recommend`.
+        """
+        answers = self._all(text, Classifying(), how, lambda found, served: Classified(**vars(found), **served))
+        return answers[0] if isinstance(text, str) else answers
+
+    @overload
+    def embed(self, text: str, **how: Unpack[How]) -> Embedded: ...
+
+    @overload
+    def embed(self, text: list[str] | tuple[str, ...], **how: Unpack[How]) -> list[Embedded]: ...
+
+    def embed(self, text: str | list[str] | tuple[str, ...], **how: Unpack[How]) -> Embedded | list[Embedded]:
+        """A text's interest vector, (hidden,) float32 of length 1: what the items' vectors are held against.
+
+        Raises as :meth:`recommend`.
+        """
+        answers = self._all(text, Embedding(), how, lambda found, served: Embedded(vector=found, **served))
+        return answers[0] if isinstance(text, str) else answers
+
+    def _all(self, text: object, question: Question, how: How, make: Callable[[Any, dict[str, Any]], Made]) -> list[Made]:
+        """One answer for each text; ``make`` joins what was found with who found it."""
+        call = self._call(text, how.get("timeout_s"), question)
+        with self._traced(call, how) as trace:
             if not call.texts:
                 return []
             answered = run(self._planner.plan(call), lambda ask: self._asked(ask, call, trace), self._sleep)
-        answers = self._answers(call, answered, trace)
-        return answers[0] if isinstance(text, str) else answers
+        served = self._served(call, answered, trace)
+        return [make(found, served) for found in answered.found]
 
-    def _asked(self, ask: Ask, call: Call, trace: Trace) -> list[Recommendation]:
+    def _asked(self, ask: Ask, call: Call, trace: Trace) -> list[Any]:
         if ask.endpoint is None:
             assert self._edge is not None  # a plan asks the edge only where there is one
-            return self._edge.recommend(ask.texts, call.options, timeout_s=ask.timeout_s)
+            return self._edge.answer(ask.texts, call.question, timeout_s=ask.timeout_s)
         with self._attempt(ask, trace) as headers:
-            found: list[Recommendation] = ask.endpoint.backend.recommend(
-                ask.texts, call.options, timeout_s=ask.timeout_s, headers=headers
-            )
+            found: list[Any] = ask.endpoint.backend.answer(ask.texts, call.question, timeout_s=ask.timeout_s, headers=headers)
             return found
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bertrec.answers import Options, Recommendation
+from bertrec.questions import Question
 
 from .answer import ServedBy
 from .endpoints import Asked, Endpoint
@@ -14,7 +14,7 @@ from .endpoints import Asked, Endpoint
 
 @dataclass(frozen=True)
 class Ask:
-    """Step: ask, and give the recommendations. ``endpoint`` None is the edge."""
+    """Step: ask, and give the answers. ``endpoint`` None is the edge."""
 
     endpoint: Endpoint | None
     texts: Sequence[str]
@@ -50,7 +50,7 @@ Step = Ask | Start | Wait | Pause
 class Answered:
     """What came of a call, and why from whom."""
 
-    recommendations: list[Recommendation]
+    found: list[Any]
     served_by: ServedBy
     fallback_reason: str | None = None
 
@@ -60,7 +60,7 @@ class Call:
     """One call under way. started: by the recommender's clock. stages_ms: see :class:`client.Answer`."""
 
     texts: Sequence[str]
-    options: Options
+    question: Question
     timeout_s: float
     started: float
     asked: Asked = field(default_factory=Asked)
@@ -78,7 +78,7 @@ class Won:
     """Who answered, and what."""
 
     ask: Ask
-    recommendations: list[Recommendation]
+    found: list[Any]
 
 
 Work = Generator[Step, Any, Won]

@@ -42,8 +42,8 @@ class Tracer:
             self._api = None
 
     @contextmanager
-    def call(self, request_id: str | None, traceparent: str | None, texts: int) -> Iterator[Trace]:
-        """A call of so many texts. Continues ``traceparent``, or else OpenTelemetry's current span, or begins a trace.
+    def call(self, model: str, texts: int, *, request_id: str | None, traceparent: str | None) -> Iterator[Trace]:
+        """A call of so many texts to one model: part of ``traceparent``, or of OpenTelemetry's current span, or of a new trace.
 
         Raises InvalidInput for a request id or a traceparent that is none.
         """
@@ -51,7 +51,7 @@ class Tracer:
         if traceparent is not None:
             _checked_traceparent(traceparent)
         about = {"bertrec.request_id": request_id, "bertrec.texts": texts}
-        with self._span("bertrec.recommend", self._remote(traceparent), about) as span:
+        with self._span(f"bertrec.{model}", self._remote(traceparent), about) as span:
             ours = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"  # 00: nobody here records it
             yield Trace(request_id, _written(span) or traceparent or ours, span)
 

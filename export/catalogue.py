@@ -28,12 +28,12 @@ from bertrec.bundle import (
     seal,
 )
 from bertrec.catalogue import Catalogue, CatalogueItem, values
+from bertrec.encoding import TextEncoder
 from bertrec.engine import OnnxEngine
 from bertrec.errors import InvalidBundle, InvalidData, InvalidInput
 from bertrec.fusion import Signals
 from bertrec.graph import DECLARED, GraphSignal
 from bertrec.history import BehaviourSignal
-from bertrec.pipeline import Pipeline
 from bertrec.tensors import BEHAVIOUR, ENCODER, LEXICAL, PRIOR, RANKER, TEXT_SIGNAL
 from bertrec.text import clean
 from export.folder import written_whole
@@ -135,10 +135,9 @@ def _said(item: Item) -> str:
 def _described(bundle: Bundle, signals: Signals, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     """Signal → (new items, width) what is said of each new item, of length 1; a signal that reads no texts is absent."""
     encoder = OnnxEngine(bundle.engine_path(ENCODER.name, REFERENCE), ENCODER)
-    ranker = OnnxEngine(bundle.engine_path(RANKER.name, REFERENCE), RANKER)
-    pipeline = Pipeline(bundle, encoder=encoder.run, ranker=ranker.run, engine=REFERENCE)
+    reading = TextEncoder(bundle, encoder.run, REFERENCE)
     say(f"reading {len(texts)} new items")
-    sides = signals.user_sides(texts, pipeline.encode(bundle.tokenizer(REFERENCE).tokenise(texts)), [()] * len(texts))
+    sides = signals.user_sides(texts, reading.encode(reading.tokenise(texts)), [()] * len(texts))
     return {signal: side for signal, side in sides.items() if signal not in (BEHAVIOUR, PRIOR)}
 
 

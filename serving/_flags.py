@@ -18,7 +18,7 @@ CONTROL_HEADER = "bertrec-control"
 """The header that must hold the server's control key for models to be loaded or unloaded."""
 
 CACHE_VARIABLE = "BERTREC_CACHE_MB"
-"""Read by triton_models/recommend/1/model.py."""
+"""Read by triton_models/model.py."""
 
 MOST_CACHE_MB = 1 << 16
 

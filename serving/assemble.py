@@ -3,8 +3,10 @@
 <output>/
   repository.json                        what was assembled from what, and how to serve it
   models/recommend/configs/*.pbtxt       models/recommend/<version>/{model.py, bertrec/, bundle/, engine.txt}
+  models/{match,classify,embed}/…        the same; match and classify where the bundle has a matcher, and heads
   models/encoder/configs/*.pbtxt         models/encoder/<version>/model.onnx, or model.plan for the target gpu
   models/ranker/configs/*.pbtxt          models/ranker/<version>/model.onnx, or model.plan
+  models/{matcher,heads}/configs/*.pbtxt models/{matcher,heads}/<version>/model.onnx, where the bundle has them
 """
 
 from __future__ import annotations
@@ -25,12 +27,14 @@ from pathlib import Path
 import bertrec
 from bertrec.bundle import MANIFEST_FILE, Bundle, EngineRecord, Runtime
 from bertrec.errors import InvalidBundle, InvalidInput
-from bertrec.tensors import ENCODER, MODELS, RANKER, RECOMMEND
+from bertrec.services import can_answer
+from bertrec.tensors import ENCODER, HEADS, MATCHER, RANKER
 from export.tensorrt.stamps import check_stamp, container_tag, rebuild_command
 
 log = logging.getLogger(__name__)
 
 TEMPLATES = Path(__file__).parent.parent / "triton_models"
+PYTHON_MODEL = "model.py"
 REPOSITORY_FILE = "repository.json"
 MODELS_FOLDER = "models"
 CONTAINER = "nvcr.io/nvidia/tritonserver:{tag}-py3"
@@ -75,7 +79,7 @@ def assemble(bundle_folder: Path, output: Path, *, target: Target, engine: str |
         raise InvalidInput(f"version is {version}; accepted is a whole number of at least 1")
     bundle = Bundle.open(bundle_folder)
     engine = bundle.default_engine if engine is None else engine
-    engines = _engines(bundle, engine, target)
+    engines = (*_engines(bundle, engine, target), *_readers(bundle))
     commands = _commands(target, engines[0])
     wanted = Repository(bundle.manifest.fingerprint, _source(), target.value, engine, version, commands)
     if target is Target.GPU_ORT:
@@ -85,14 +89,15 @@ def assemble(bundle_folder: Path, output: Path, *, target: Target, engine: str |
         log.info("%s holds this repository already; it is used as it is", output)
         return output
     with _replacing(output) as folder:
-        for model in MODELS:
-            shutil.copytree(TEMPLATES / model.name / "configs", folder / MODELS_FOLDER / model.name / "configs")
+        for name in (*(spec.name for spec in can_answer(bundle)), *(record.model for record in engines)):
+            shutil.copytree(TEMPLATES / name / "configs", folder / MODELS_FOLDER / name / "configs")
         for record in engines:
             place = folder / MODELS_FOLDER / record.model
             _copy(bundle.folder / record.file, place / str(version) / f"model{Path(record.file).suffix}")
-            if target is Target.GPU:
+            if record.stamp.get("profiles"):
                 _name_profiles(place / "configs" / f"{target.value}.pbtxt", len(record.stamp["profiles"]))
-        _write_recommend(folder / MODELS_FOLDER / RECOMMEND.name / str(version), bundle, engine)
+        for spec in can_answer(bundle):
+            _write_python_model(folder / MODELS_FOLDER / spec.name / str(version), bundle, engine)
         (folder / REPOSITORY_FILE).write_text(json.dumps(asdict(wanted), indent=2) + "\n", encoding="utf-8")
     log.info("assembled %s: bundle %s, engine %s, target %s", output, bundle.fingerprint, engine, target.value)
     return output
@@ -137,6 +142,12 @@ def _engines(bundle: Bundle, engine: str, target: Target) -> tuple[EngineRecord,
             f"{encoder.file} is compiled by TensorRT; the target {target.value} serves ONNX files. Use --target gpu"
         )
     return encoder, bundle.engine(RANKER.name, bundle.ranker_engine)
+
+
+def _readers(bundle: Bundle) -> list[EngineRecord]:
+    """The records of the matcher and the heads, where the bundle has them: ONNX files for every target."""
+    names = {MATCHER.name: bundle.matcher_engine, HEADS.name: bundle.heads_engine}
+    return [bundle.engine(model, name) for model, name in names.items() if name is not None]
 
 
 def _to_compile(bundle: Bundle, encoder: EngineRecord) -> str:
@@ -198,10 +209,10 @@ def _commands(target: Target, encoder: EngineRecord) -> dict[str, str]:
     }
 
 
-def _write_recommend(folder: Path, bundle: Bundle, engine: str) -> None:
-    """The version folder of ``recommend``: its code, the package, and the bundle without its engine files."""
+def _write_python_model(folder: Path, bundle: Bundle, engine: str) -> None:
+    """The version folder of a model that clients ask: its code, the package, and the bundle without its engine files."""
     folder.mkdir(parents=True)
-    _copy(TEMPLATES / RECOMMEND.name / "1/model.py", folder / "model.py")
+    _copy(TEMPLATES / PYTHON_MODEL, folder / PYTHON_MODEL)
     for path in _package_files():
         _copy(path, folder / "bertrec" / path.relative_to(_package()))
     engine_files = {record.file for record in bundle.manifest.engines}

@@ -49,9 +49,13 @@ class ModelControl:
         """Have the versions served that lie in the model's folder. Raises ServerFailed where one does not load."""
         self._post(f"/v2/repository/models/{model}/load")
 
+    def unload(self, model: str) -> None:
+        """Have all versions of a model out of service."""
+        self._post(f"/v2/repository/models/{model}/unload")
+
     def reload(self, model: str) -> None:
         """Unload the model and load it anew: what brings back one whose process died."""
-        self._post(f"/v2/repository/models/{model}/unload")
+        self.unload(model)
         self.load(model)
 
     def states(self) -> dict[tuple[str, int], str]:

@@ -42,7 +42,7 @@ REASONS = (
 """Lines of Triton's log that say why it failed, most telling first, and how to say it."""
 
 LEAST_SHARED_MEMORY = 32 * 2**20
-"""Each of the three models' processes takes 1 MiB at the start and more for large batches. Docker gives 64 MiB if not told."""
+"""Each model's process, four to eight, takes 1 MiB at the start and more for large batches. Docker gives 64 MiB if not told."""
 
 START_ATTEMPTS = 3
 """Somebody else may take a free port between its choice and the server's start; then others are chosen."""
@@ -218,9 +218,10 @@ class TritonServer:
             if time.monotonic() > deadline:
                 raise self._failure(f"Triton was not ready after {self._ready_timeout_s:g} s")
             time.sleep(POLL_S)
-        for model in MODELS:  # ready means: all models that it found
-            if not _is_ok(self._host, ports.http, f"/v2/models/{model.name}/ready"):
-                raise self._failure(f"Triton serves no model {model.name}")
+        found = {path.name for path in (self._repository / MODELS_FOLDER).iterdir()}
+        for model in sorted(found | {model.name for model in MODELS}):  # ready means: all models that it found
+            if not _is_ok(self._host, ports.http, f"/v2/models/{model}/ready"):
+                raise self._failure(f"Triton serves no model {model}")
 
     def _failure(self, what: str) -> ServerFailed:
         assert self._log is not None

@@ -1,8 +1,8 @@
 """Puts another bundle into service beside the one that is served, without a pause; and takes it back.
 
-A bundle is served as one version of ``recommend``, ``encoder`` and ``ranker``. Requests that name no version get the newest
-one of ``recommend``, which asks the engines of its own version only; so an answer is of one bundle or of the other. The
-engines are therefore loaded before ``recommend``, and unloaded after it. No version number is used twice.
+A bundle is served as one version of each of its models. Requests that name no version get the newest one of ``recommend``, or
+of another python model, which asks the engines of its own version only; so an answer is of one bundle or of the other. The
+engines are therefore loaded before those that ask them, and unloaded after. No version number is used twice.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from pathlib import Path
 
 from bertrec.bundle import Bundle
 from bertrec.errors import InvalidInput, ServerFailed
-from bertrec.tensors import ENCODER, RANKER, RECOMMEND
+from bertrec.tensors import ALL_MODELS, RECOMMEND
 from serving.assemble import MODELS_FOLDER, REPOSITORY_FILE, Repository, Target, assemble, describe
 from serving.control import ModelControl
 
 log = logging.getLogger(__name__)
 
-LOADING_ORDER = (RANKER.name, ENCODER.name, RECOMMEND.name)
+LOADING_ORDER = tuple(spec.name for spec in reversed(ALL_MODELS))
+"""Engines first; ``recommend``, by which a version counts as served, last."""
 
 
 def update(repository: Path, bundle: Path, control: ModelControl, *, engine: str | None = None, keep: int = 2) -> int:
@@ -41,7 +42,12 @@ def update(repository: Path, bundle: Path, control: ModelControl, *, engine: str
         new = assemble(bundle, Path(folder, "new"), target=Target(told.target), engine=engine, version=version)
         try:
             for model in LOADING_ORDER:
-                os.rename(_place(new, model, version), _place(repository, model, version))
+                if not _place(new, model, version).exists():
+                    continue  # this bundle has no such engine; an older one may have, and is asked on for as long as it is kept
+                place = _place(repository, model, version)
+                if not place.parent.exists():
+                    shutil.copytree(_place(new, model, version).parent / "configs", place.parent / "configs")
+                os.rename(_place(new, model, version), place)
                 control.load(model)
                 if version not in control.ready(model):
                     raise ServerFailed(f"version {version} of {model} is not ready; what was served before is served on")
@@ -86,7 +92,11 @@ def _retire(repository: Path, version: int, control: ModelControl) -> None:
         place = _place(repository, model, version)
         if place.exists():
             shutil.rmtree(place)
-            control.load(model)
+            if any(path.name.isdecimal() for path in place.parent.iterdir()):
+                control.load(model)
+            else:  # no bundle that is kept has this model
+                shutil.rmtree(place.parent)
+                control.unload(model)
             control.wait_until_gone(model, version)
 
 

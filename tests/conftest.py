@@ -26,11 +26,27 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -
 
 
 @pytest.fixture(scope="session")
+def full_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> Path:
+    """The same with a matcher and heads."""
+    return tiny.write_bundle(tmp_path_factory.mktemp("bundle") / "full", tiny_backbone, matcher=True, heads=True)
+
+
+@pytest.fixture(scope="session")
 def triton_repository(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Path:
     """An assembled repository that tests must not change; copy it to alter it."""
     from serving.assemble import Target, assemble
 
     return assemble(tiny_bundle, tmp_path_factory.mktemp("repository") / "tiny", target=Target.CPU)
+
+
+@pytest.fixture(scope="session")
+def full_triton(tmp_path_factory: pytest.TempPathFactory, full_bundle: Path) -> Iterator[TritonServer]:
+    """A real Triton that serves the bundle with matcher and heads."""
+    from serving.assemble import Target, assemble
+    from serving.triton import TritonServer
+
+    with TritonServer(assemble(full_bundle, tmp_path_factory.mktemp("repository") / "full", target=Target.CPU)) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

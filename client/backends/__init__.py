@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-from bertrec.answers import Options, Recommendation
 from bertrec.errors import InvalidInput
+from bertrec.questions import Question
 
 from ..settings import Tls
 
@@ -25,11 +25,12 @@ REQUEST_ID = "x-request-id"
 class Backend(Protocol):
     """Answers texts. Thread-safe."""
 
-    def recommend(
-        self, texts: Sequence[str], options: Options, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
-    ) -> list[Recommendation]:
-        """One recommendation for each of the cleaned texts, in their order. A server gets at most ``MAX_BATCH_SIZE`` of them.
+    def answer(
+        self, texts: Sequence[str], question: Question, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> list[Any]:
+        """One answer for each of the cleaned texts, in their order. A server gets at most ``MAX_BATCH_SIZE`` of them.
 
+        question: what is asked of each text, and so what an answer is; see :mod:`bertrec.questions`.
         headers: what the request carries beside its tensors, names in lower case.
         Raises InvalidInput for what cannot be answered, Transient where asking again may help, DeadlineExceeded after
         ``timeout_s``, and Unavailable for everything else that is no usable answer.
@@ -42,9 +43,9 @@ class Backend(Protocol):
 class AsyncBackend(Protocol):
     """The same for asyncio. Used by one event loop."""
 
-    async def recommend(
-        self, texts: Sequence[str], options: Options, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
-    ) -> list[Recommendation]:
+    async def answer(
+        self, texts: Sequence[str], question: Question, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> list[Any]:
         """See :class:`Backend`."""
 
     async def close(self) -> None:
@@ -54,11 +55,11 @@ class AsyncBackend(Protocol):
 # The backends are imported where they are chosen: ONNX Runtime and gRPC take 0.3 s each to load, which only their users pay.
 
 
-def open_edge(bundle: str | Path, *, engine: str | None, threads: int) -> Backend:
+def open_edge(bundle: str | Path, *, engine: str | None, threads: int, device: str) -> Backend:
     """The backend that answers in this process; see :class:`EdgeBackend`."""
     from .edge import EdgeBackend
 
-    return EdgeBackend(bundle, engine=engine, threads=threads)
+    return EdgeBackend(bundle, engine=engine, threads=threads, device=device)
 
 
 def connect(url: str, tls: Tls | None = None) -> Backend:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from bertrec.answers import Options, Recommendation
+from bertrec.questions import Question
 
 from ..threads import in_thread
 from . import NO_HEADERS, Backend
@@ -17,14 +18,12 @@ class ThreadedBackend:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    async def recommend(
-        self, texts: Sequence[str], options: Options, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
-    ) -> list[Recommendation]:
+    async def answer(
+        self, texts: Sequence[str], question: Question, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> list[Any]:
         """See :class:`Backend`."""
         backend = self._backend
-        return await asyncio.wrap_future(
-            in_thread(lambda: backend.recommend(texts, options, timeout_s=timeout_s, headers=headers))
-        )
+        return await asyncio.wrap_future(in_thread(lambda: backend.answer(texts, question, timeout_s=timeout_s, headers=headers)))
 
     async def close(self) -> None:
         """Close the backend."""

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from bertrec.answers import Recommendation
+from typing import Any
+
 from bertrec.errors import DeadlineExceeded, InvalidAnswer, Overloaded, Transient
-from bertrec.tensors import ANSWER
+from bertrec.questions import Question
+from bertrec.tensors import OPTIONS, TEXT, TensorSpec
 
 FULL = ("maximum queue size", "request timeout expired")
 """What Triton says, in lower case and beside UNAVAILABLE or 503, where a queue is full or a request has waited in it too long."""
 
 
 class TritonReader:
-    """Reads what the model ``recommend`` of one server answered."""
+    """Reads what the models of one server answered."""
 
     def __init__(self, scheme: str, host: str, port: int) -> None:
         self._authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._url = f"{scheme}://{self._authority}"
 
-    def _read(self, answers: list[str | bytes] | None, texts: int, k: int) -> list[Recommendation]:
-        """The answers' rows, None where the output is missing. Raises InvalidAnswer for what does not fit the request."""
-        if answers is None:
-            raise InvalidAnswer(f"{self._url} answered without the output {ANSWER.name}")
-        if len(answers) != texts:
-            raise InvalidAnswer(f"{self._url} answered {len(answers)} rows to {texts} texts")
-        found = [Recommendation.from_json(answer) for answer in answers]
-        most = max(len(recommendation.items) for recommendation in found)
-        if most > k:
-            raise InvalidAnswer(f"{self._url} answered {most} items where {k} were asked for")
-        return found
+    def _read(self, rows: list[Any] | None, texts: int, question: Question) -> list[Any]:
+        """The output's rows, None where it is missing. Raises InvalidAnswer for what does not fit the request."""
+        if rows is None:
+            raise InvalidAnswer(f"{self._url} answered without the output {output_of(question).name}")
+        if len(rows) != texts:
+            raise InvalidAnswer(f"{self._url} answered {len(rows)} rows to {texts} texts")
+        return [question.read(row) for row in rows]
 
     def _cannot(self, what: str) -> Transient:
         """The error for a server that cannot answer now, by what it says."""
@@ -36,3 +34,15 @@ class TritonReader:
 
     def _late(self, timeout_s: float) -> DeadlineExceeded:
         return DeadlineExceeded(f"{self._url} gave no answer within {timeout_s:.3g} s")
+
+
+def inputs_of(question: Question, texts: list[str]) -> dict[TensorSpec, list[str]]:
+    """The rows of each input, BYTES of shape (batch, 1)."""
+    rows = {TEXT: texts, OPTIONS: [question.to_json()] * len(texts)}
+    return {spec: rows[spec] for spec in question.model.inputs}
+
+
+def output_of(question: Question) -> TensorSpec:
+    """The one output: (batch, 1) of BYTES, or (batch, n) of numbers."""
+    (output,) = question.model.outputs
+    return output

@@ -11,13 +11,13 @@ from grpc.aio import UsageError  # type: ignore[import-untyped]  # its stubs are
 from tritonclient.grpc import InferenceServerClient, InferInput, InferResult
 from tritonclient.utils import InferenceServerException
 
-from bertrec.answers import Options, Recommendation
 from bertrec.errors import InvalidAnswer, InvalidInput, Overloaded, Unavailable
-from bertrec.tensors import ANSWER, OPTIONS, RECOMMEND, TEXT, TensorSpec
+from bertrec.questions import Question
+from bertrec.tensors import TensorSpec
 
 from ..settings import Tls
 from . import NO_HEADERS, REQUEST_ID
-from .triton import TritonReader
+from .triton import TritonReader, inputs_of, output_of
 
 _CHANNEL_ARGUMENTS = [
     ("grpc.max_send_message_length", -1),
@@ -62,12 +62,15 @@ class _GrpcReader(TritonReader):
         kind = Overloaded if status == "RESOURCE_EXHAUSTED" else Unavailable
         return kind(f"{self._url} cannot answer: {what}")
 
-    def _found(self, result: InferResult, texts: int, k: int) -> list[Recommendation]:
+    def _found(self, result: InferResult, texts: int, question: Question) -> list[Any]:
+        output = output_of(question)
         try:
-            answers = result.as_numpy(ANSWER.name)  # (batch, 1) of bytes
+            answers = result.as_numpy(output.name)  # (batch, 1) of bytes, or (batch, n) of numbers
         except Exception as error:  # whatever a length or a shape that does not fit its buffer makes numpy and struct raise
-            raise InvalidAnswer(f"{self._url}: the output {ANSWER.name} cannot be read ({error})") from None
-        return self._read(None if answers is None else list(answers.ravel()), texts, k)
+            raise InvalidAnswer(f"{self._url}: the output {output.name} cannot be read ({error})") from None
+        if answers is not None and output.dtype == "BYTES":
+            answers = answers.ravel()
+        return self._read(None if answers is None else list(answers), texts, question)
 
 
 class GrpcBackend(_GrpcReader):
@@ -77,15 +80,15 @@ class GrpcBackend(_GrpcReader):
         super().__init__(host, port, tls)
         self._client = InferenceServerClient(self._authority, **self._channel)
 
-    def recommend(
-        self, texts: Sequence[str], options: Options, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
-    ) -> list[Recommendation]:
+    def answer(
+        self, texts: Sequence[str], question: Question, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> list[Any]:
         """See :class:`Backend`."""
         try:
-            result = self._client.infer(**_request(texts, options, timeout_s, headers))
+            result = self._client.infer(**_request(texts, question, timeout_s, headers))
         except _CALL_ERRORS as error:
             raise self._translated(error, timeout_s) from None
-        return self._found(result, len(texts), options.k)
+        return self._found(result, len(texts), question)
 
     def close(self) -> None:
         """Close the channel; calls in flight end as unavailable."""
@@ -100,23 +103,23 @@ class AsyncGrpcBackend(_GrpcReader):
         self._client: Any = None
         self._closed = False
 
-    async def recommend(
-        self, texts: Sequence[str], options: Options, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
-    ) -> list[Recommendation]:
+    async def answer(
+        self, texts: Sequence[str], question: Question, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> list[Any]:
         """See :class:`Backend`."""
         if self._client is None:
             from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
 
             self._client = AsyncClient(self._authority, **self._channel)
         try:
-            result = await self._client.infer(**_request(texts, options, timeout_s, headers))
+            result = await self._client.infer(**_request(texts, question, timeout_s, headers))
         except (*_CALL_ERRORS, UsageError) as error:
             raise self._translated(error, timeout_s) from None
         except asyncio.CancelledError:
             if self._closed:  # a channel that closes cancels its calls
                 raise Unavailable(f"{self._url} cannot answer: the channel was closed") from None
             raise
-        return self._found(result, len(texts), options.k)
+        return self._found(result, len(texts), question)
 
     async def close(self) -> None:
         """Close the channel; calls in flight end as unavailable."""
@@ -125,11 +128,11 @@ class AsyncGrpcBackend(_GrpcReader):
             await self._client.close()
 
 
-def _request(texts: Sequence[str], options: Options, timeout_s: float, headers: Mapping[str, str]) -> dict[str, Any]:
+def _request(texts: Sequence[str], question: Question, timeout_s: float, headers: Mapping[str, str]) -> dict[str, Any]:
     """The arguments of both clients' ``infer``."""
     return {
-        "model_name": RECOMMEND.name,
-        "inputs": [_bytes(TEXT, texts), _bytes(OPTIONS, [options.to_json()] * len(texts))],
+        "model_name": question.model.name,
+        "inputs": [_bytes(spec, values) for spec, values in inputs_of(question, list(texts)).items()],
         "client_timeout": timeout_s,
         "request_id": headers.get(REQUEST_ID, ""),
         "headers": dict(headers),

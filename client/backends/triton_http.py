@@ -12,20 +12,19 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, NewConnectionError, SSLError
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 
-from bertrec.answers import Options, Recommendation
 from bertrec.errors import InvalidAnswer, InvalidInput, Overloaded, Transient, Unavailable
-from bertrec.tensors import ANSWER, OPTIONS, RECOMMEND, TEXT
+from bertrec.questions import Question
 
 from ..settings import Tls
 from . import NO_HEADERS, REQUEST_ID
-from .triton import TritonReader
+from .triton import TritonReader, inputs_of, output_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # in collections.abc from Python 3.12 on
@@ -48,15 +47,15 @@ class HttpBackend(TritonReader):
         else:
             self._pool = _TlsPool(host, port, maxsize=KEPT_CONNECTIONS, retries=False, ssl_context=_context(tls))
 
-    def recommend(
-        self, texts: Sequence[str], options: Options, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
-    ) -> list[Recommendation]:
+    def answer(
+        self, texts: Sequence[str], question: Question, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> list[Any]:
         """See :class:`Backend`."""
         try:
             response = self._pool.urlopen(
                 "POST",
-                f"/v2/models/{RECOMMEND.name}/infer",
-                body=_request(texts, options.to_json(), headers.get(REQUEST_ID)),
+                f"/v2/models/{question.model.name}/infer",
+                body=_request(texts, question, headers.get(REQUEST_ID)),
                 headers={**headers, "content-type": "application/json"},
                 timeout=urllib3.Timeout(total=timeout_s),
             )
@@ -64,17 +63,24 @@ class HttpBackend(TritonReader):
             raise self._translated(error, timeout_s) from None
         if response.status != 200:
             raise self._refusal(response.status, response.data, response.headers.get("retry-after"))
-        return self._read(self._rows(response.data), len(texts), options.k)
+        return self._read(self._rows(response.data, question), len(texts), question)
 
     def close(self) -> None:
         """Close the idle connections."""
         self._pool.close()
 
-    def _rows(self, body: bytes) -> list[str | bytes] | None:
+    def _rows(self, body: bytes, question: Question) -> list[Any] | None:
+        wanted = output_of(question)
         try:
-            outputs = json.loads(body)["outputs"]
-            return next((list(output["data"]) for output in outputs if output["name"] == ANSWER.name), None)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            output = next((one for one in json.loads(body)["outputs"] if one["name"] == wanted.name), None)
+            if output is None:
+                return None
+            rows = list(output["data"])
+            if wanted.dtype == "BYTES":
+                return rows
+            width = int(output["shape"][1])  # numbers come flat
+            return [rows[start : start + width] for start in range(0, len(rows), max(width, 1))]
+        except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
             raise InvalidAnswer(f"{self._url} answered with what cannot be read ({type(error).__name__}: {error})") from None
 
     def _translated(self, error: HTTPError, timeout_s: float) -> Unavailable:
@@ -101,11 +107,11 @@ class HttpBackend(TritonReader):
         return self._cannot(what) if status == NOT_NOW else Unavailable(f"{self._url} cannot answer: {what}")
 
 
-def _request(texts: Sequence[str], options: str, request_id: str | None) -> bytes:
-    """The inputs TEXT and OPTIONS, both BYTES of shape (batch, 1)."""
-    rows = {TEXT: list(texts), OPTIONS: [options] * len(texts)}
+def _request(texts: Sequence[str], question: Question, request_id: str | None) -> bytes:
+    """The inputs, all BYTES of shape (batch, 1)."""
     inputs = [
-        {"name": spec.name, "datatype": spec.dtype, "shape": [len(texts), 1], "data": values} for spec, values in rows.items()
+        {"name": spec.name, "datatype": spec.dtype, "shape": [len(values), 1], "data": values}
+        for spec, values in inputs_of(question, list(texts)).items()
     ]
     request = {"inputs": inputs} if request_id is None else {"id": request_id, "inputs": inputs}
     return json.dumps(request, ensure_ascii=False).encode()

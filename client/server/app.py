@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from starlette.routing import Route
 
 from bertrec.answers import Options
 from bertrec.errors import InvalidInput
-from bertrec.tensors import RECOMMEND
+from bertrec.questions import Pairing, Question
+from bertrec.tensors import EMBED, MATCH, QUESTIONS, RECOMMEND, ModelSpec
 
 from . import kserve, plain
 from .batcher import Answered, Batcher
@@ -45,22 +46,29 @@ def create_app(model: EdgeModel, limits: Limits | None = None) -> Starlette:
     routes = [
         Route("/", _file("page.html")),
         *(Route(f"/{name}", _file(name)) for name in PAGE_FILES if name != "page.html"),
-        Route("/docs", _constant(HTMLResponse(as_page(), headers=SECURITY))),
-        Route("/openapi.json", _constant(JSONResponse(description()))),
+        Route("/docs", _constant(HTMLResponse(as_page(model.models), headers=SECURITY))),
+        Route("/openapi.json", _constant(JSONResponse(description(model.models)))),
         Route("/attributes", _constant(JSONResponse({"attributes": model.attributes}))),
         Route("/metrics", server.metrics),
-        Route("/recommend", server.recommend, methods=["POST"]),
+        *(Route(f"/{spec.name}", server.plain(spec), methods=["POST"]) for spec in QUESTIONS),
         Route("/v2", _constant(JSONResponse(kserve.server_metadata()))),
         Route("/v2/health/live", _constant(Response())),
         Route("/v2/health/ready", server.ready),
     ]
+    for spec in QUESTIONS:
+        if spec.name not in model.models:
+            continue
+        for prefix in (f"/v2/models/{spec.name}", f"/v2/models/{spec.name}{by_version}"):
+            routes += [
+                Route(prefix, _constant(JSONResponse(kserve.model_metadata(spec)))),
+                Route(prefix + "/config", _constant(JSONResponse(kserve.model_config(spec)))),
+                Route(prefix + "/ready", server.ready),
+                Route(prefix + "/infer", server.infer(spec), methods=["POST"]),
+            ]
     for prefix in ("/v2/models/{model}", "/v2/models/{model}" + by_version):
-        routes += [
-            Route(prefix, _of_model(_constant(JSONResponse(kserve.model_metadata())))),
-            Route(prefix + "/config", _of_model(_constant(JSONResponse(kserve.model_config())))),
-            Route(prefix + "/ready", _of_model(server.ready)),
-            Route(prefix + "/infer", _of_model(server.infer), methods=["POST"]),
-        ]
+        unknown = _unknown(model.models)
+        routes += [Route(prefix + path, unknown) for path in ("", "/config", "/ready")]
+        routes.append(Route(prefix + "/infer", unknown, methods=["POST"]))
     handlers: Any = {Refusal: _refused, HTTPException: _not_found, Exception: _failed}
     return Starlette(routes=routes, lifespan=server.lifespan, exception_handlers=handlers)
 
@@ -83,21 +91,30 @@ class _Server:
     async def ready(self, request: Request) -> Response:
         return Response(status_code=200 if self._batcher is not None and self._batcher.ready else LATE)
 
-    async def infer(self, request: Request) -> Response:
-        asked = kserve.read_request(await self._body(request), request.headers.get(kserve.HEADER_LENGTH))
-        answered = await self._ask(asked.texts, [_options(text) for text in asked.options])
-        body, headers = kserve.write_response([one.to_json() for one in answered.recommendations], asked)
-        return Response(body, headers={**headers, "Server-Timing": _timing(answered)})
+    def infer(self, spec: ModelSpec) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            asked = kserve.read_request(spec, await self._body(request), request.headers.get(kserve.HEADER_LENGTH))
+            answered = await self._ask(asked.texts, [_question(spec, text) for text in asked.options])
+            rows = answered.found if spec is EMBED else [one.to_json() for one in answered.found]
+            body, headers = kserve.write_response(spec, rows, asked)
+            return Response(body, headers={**headers, "Server-Timing": _timing(answered)})
 
-    async def recommend(self, request: Request) -> Response:
-        # Only this type makes a browser ask first whether a page from elsewhere may send it.
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise Refusal(NOT_JSON, "send the body as Content-Type: application/json")
-        started = time.monotonic()
-        texts, options, single = plain.read_request(await self._body(request))
-        answered = await self._ask(texts, [options] * len(texts))
-        content = plain.write_response(texts, answered, latency_ms=1e3 * (time.monotonic() - started), single=single)
-        return Response(content, media_type="application/json", headers={"Server-Timing": _timing(answered)})
+        return endpoint
+
+    def plain(self, spec: ModelSpec) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            if spec.name not in self._model.models:
+                raise Refusal(NOT_FOUND, f"this bundle has no {spec.name}; it has {', '.join(self._model.models)}")
+            # Only this type makes a browser ask first whether a page from elsewhere may send it.
+            if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+                raise Refusal(NOT_JSON, "send the body as Content-Type: application/json")
+            started = time.monotonic()
+            texts, question, single = plain.read_request(spec, await self._body(request))
+            answered = await self._ask(texts, [question] * len(texts))
+            content = plain.write_response(texts, answered, latency_ms=1e3 * (time.monotonic() - started), single=single)
+            return Response(content, media_type="application/json", headers={"Server-Timing": _timing(answered)})
+
+        return endpoint
 
     async def metrics(self, request: Request) -> Response:
         assert self._batcher is not None
@@ -106,9 +123,9 @@ class _Server:
         kinds = {name: "counter" if name.endswith("_total") else "gauge" for name in values}
         return PlainTextResponse("".join(f"# TYPE {name} {kinds[name]}\n{name} {value}\n" for name, value in values.items()))
 
-    async def _ask(self, texts: tuple[str, ...], options: list[Options]) -> Answered:
+    async def _ask(self, texts: tuple[str, ...], questions: Sequence[Question]) -> Answered:
         assert self._batcher is not None
-        return await self._batcher.ask(Asked(texts, tuple(options)))
+        return await self._batcher.ask(Asked(texts, tuple(questions)))
 
     async def _body(self, request: Request) -> bytes:
         """The body, decompressed. Raises Refusal where it is too large, too slow or cut off."""
@@ -156,9 +173,11 @@ def _decompressed(body: bytes, encoding: str, most: int) -> bytes:
     return unpacked
 
 
-def _options(text: str) -> Options:
+def _question(spec: ModelSpec, options: str) -> Question:
     try:
-        return Options.from_json(text)
+        if spec is RECOMMEND:
+            return Options.from_json(options)
+        return Pairing.from_json(options) if spec is MATCH else plain.QUESTIONS[spec.name]()
     except InvalidInput as error:
         raise Refusal(BAD_REQUEST, str(error)) from None
 
@@ -179,14 +198,13 @@ def _file(name: str) -> Endpoint:
     return _constant(Response(content, media_type=f"{PAGE_FILES[name]}; charset=utf-8", headers=SECURITY))
 
 
-def _of_model(endpoint: Endpoint) -> Endpoint:
-    async def checked(request: Request) -> Response:
+def _unknown(models: Sequence[str]) -> Endpoint:
+    async def endpoint(request: Request) -> Response:
         name = request.path_params["model"]
-        if name != RECOMMEND.name:
-            raise Refusal(NOT_FOUND, f"Request for unknown model: {name!r} is not found; there is {RECOMMEND.name!r}")
-        return await endpoint(request)
+        there = ", ".join(map(repr, models))
+        raise Refusal(NOT_FOUND, f"Request for unknown model: {name!r} is not found; there is {there}")
 
-    return checked
+    return endpoint
 
 
 async def _refused(request: Request, error: Refusal) -> Response:

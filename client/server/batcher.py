@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
-from bertrec.answers import Recommendation
 from bertrec.errors import InvalidInput
 from bertrec.tensors import MAX_BATCH_SIZE
 
@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 class Answered:
     """What one request got. texts: in the run that answered it, those of other requests too."""
 
-    recommendations: list[Recommendation]
+    found: list[Any]
     queue_ms: float
     compute_ms: float
     texts: int

@@ -1,4 +1,4 @@
-"""The KServe v2 inference protocol for the model ``recommend``: JSON, and Triton's binary tensors.
+"""The KServe v2 inference protocol for the models that clients ask: JSON, and Triton's binary tensors.
 
 https://github.com/kserve/open-inference-protocol and Triton's extension_binary_data.md. Everything raises Refusal (400).
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertrec import __version__
-from bertrec.tensors import ANSWER, MAX_BATCH_SIZE, OPTIONS, RECOMMEND, TEXT, TensorSpec
+from bertrec.tensors import MAX_BATCH_SIZE, OPTIONS, TEXT, ModelSpec, TensorSpec
 
 from .refusal import BAD_REQUEST, Refusal
 
@@ -22,7 +22,7 @@ LENGTH_BYTES = 4  # before each string of a BYTES tensor, little-endian
 
 @dataclass(frozen=True)
 class InferRequest:
-    """What was asked. texts and options: one a row. binary: whether the answer goes as a binary tensor."""
+    """What was asked of a model. texts and options: one a row, empty where it has none. binary: whether tensors go as bytes."""
 
     texts: tuple[str, ...]
     options: tuple[str, ...]
@@ -35,73 +35,89 @@ def server_metadata() -> dict[str, Any]:
     return {"name": "bertrec", "version": __version__, "extensions": ["binary_tensor_data", "model_configuration"]}
 
 
-def model_metadata() -> dict[str, Any]:
-    """The body of GET /v2/models/recommend."""
+def model_metadata(model: ModelSpec) -> dict[str, Any]:
+    """The body of GET /v2/models/<model>."""
     return {
-        "name": RECOMMEND.name,
+        "name": model.name,
         "versions": [VERSION],
         "platform": "bertrec_edge",
-        "inputs": [_metadata(spec) for spec in RECOMMEND.inputs],
-        "outputs": [_metadata(spec) for spec in RECOMMEND.outputs],
+        "inputs": [_metadata(spec) for spec in model.inputs],
+        "outputs": [_metadata(spec) for spec in model.outputs],
     }
 
 
-def model_config() -> dict[str, Any]:
-    """The body of GET /v2/models/recommend/config, as far as clients look at it."""
+def model_config(model: ModelSpec) -> dict[str, Any]:
+    """The body of GET /v2/models/<model>/config, as far as clients look at it."""
     return {
-        "name": RECOMMEND.name,
+        "name": model.name,
         "backend": "bertrec_edge",
         "max_batch_size": MAX_BATCH_SIZE,
-        "input": [{"name": spec.name, "data_type": "TYPE_STRING", "dims": ["1"]} for spec in RECOMMEND.inputs],
-        "output": [{"name": spec.name, "data_type": "TYPE_STRING", "dims": ["1"]} for spec in RECOMMEND.outputs],
+        "input": [_config(spec) for spec in model.inputs],
+        "output": [_config(spec) for spec in model.outputs],
         "dynamic_batching": {},
     }
 
 
 def _metadata(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "datatype": spec.dtype, "shape": [-1, *spec.shape[1:]]}
+    return {"name": spec.name, "datatype": spec.dtype, "shape": [-1, *_sizes(spec)]}
 
 
-def read_request(body: bytes, header_length: str | None) -> InferRequest:
+def _config(spec: TensorSpec) -> dict[str, Any]:
+    dtype = "STRING" if spec.dtype == "BYTES" else spec.dtype
+    return {"name": spec.name, "data_type": f"TYPE_{dtype}", "dims": [str(size) for size in _sizes(spec)]}
+
+
+def _sizes(spec: TensorSpec) -> list[int]:
+    """Of all dimensions but the batch; -1 for one that the bundle fixes."""
+    return [size if isinstance(size, int) else -1 for size in spec.shape[1:]]
+
+
+def read_request(model: ModelSpec, body: bytes, header_length: str | None) -> InferRequest:
     """Read an inference request; ``header_length`` is the header of that name, which says how much of the body is JSON."""
     length = len(body) if header_length is None else _header_length(header_length, len(body))
     given = read_object(body[:length])
     tail = _Tail(body[length:])
     rows = {}
+    accepted = " and ".join(spec.name for spec in model.inputs)
     for tensor in _objects(given, "inputs"):
-        spec = next((spec for spec in RECOMMEND.inputs if spec.name == tensor.get("name")), None)
+        spec = next((spec for spec in model.inputs if spec.name == tensor.get("name")), None)
         if spec is None or spec.name in rows:
-            raise Refusal(
-                BAD_REQUEST, f"the input {tensor.get('name')!r} is unknown or comes twice; accepted are TEXT and OPTIONS"
-            )
+            raise Refusal(BAD_REQUEST, f"the input {tensor.get('name')!r} is unknown or comes twice; accepted are {accepted}")
         rows[spec.name] = _rows(spec, tensor, tail)
-    if missing := [spec.name for spec in RECOMMEND.inputs if spec.name not in rows]:
-        raise Refusal(
-            BAD_REQUEST, f"expected {len(RECOMMEND.inputs)} inputs but got {len(rows)}: {', '.join(missing)} is missing"
-        )
+    if missing := [spec.name for spec in model.inputs if spec.name not in rows]:
+        raise Refusal(BAD_REQUEST, f"expected {len(model.inputs)} inputs but got {len(rows)}: {', '.join(missing)} is missing")
     tail.check_read()
+    rows.setdefault(OPTIONS.name, [""] * len(rows[TEXT.name]))
     if len(rows[TEXT.name]) != len(rows[OPTIONS.name]):
         raise Refusal(
             BAD_REQUEST,
             f"batch size does not match: TEXT has {len(rows[TEXT.name])} rows and OPTIONS {len(rows[OPTIONS.name])}",
         )
-    return InferRequest(tuple(rows[TEXT.name]), tuple(rows[OPTIONS.name]), _request_id(given), _wants_binary(given))
+    return InferRequest(tuple(rows[TEXT.name]), tuple(rows[OPTIONS.name]), _request_id(given), _wants_binary(given, model))
 
 
-def write_response(answers: Sequence[str], request: InferRequest) -> tuple[bytes, dict[str, str]]:
-    """The body of a response and its headers; ``answers`` is one a row."""
-    output: dict[str, Any] = {"name": ANSWER.name, "datatype": ANSWER.dtype, "shape": [len(answers), 1]}
-    content: dict[str, Any] = {"model_name": RECOMMEND.name, "model_version": VERSION, "outputs": [output]}
+def write_response(model: ModelSpec, answers: Sequence[Any], request: InferRequest) -> tuple[bytes, dict[str, str]]:
+    """The body of a response and its headers; ``answers`` is one a row: a str, or (n,) float32."""
+    (spec,) = model.outputs
+    width = 1 if spec.dtype == "BYTES" else len(answers[0])
+    output: dict[str, Any] = {"name": spec.name, "datatype": spec.dtype, "shape": [len(answers), width]}
+    content: dict[str, Any] = {"model_name": model.name, "model_version": VERSION, "outputs": [output]}
     if request.request_id:
         content["id"] = request.request_id
     if not request.binary:
-        output["data"] = list(answers)
+        output["data"] = list(answers) if spec.dtype == "BYTES" else [value for row in answers for value in row.tolist()]
         return _dump(content), {"Content-Type": "application/json"}
-    encoded = [answer.encode() for answer in answers]
-    tensor = b"".join(len(one).to_bytes(LENGTH_BYTES, "little") + one for one in encoded)
+    tensor = b"".join(map(_encoded, answers))
     output["parameters"] = {"binary_data_size": len(tensor)}
     header = _dump(content)
     return header + tensor, {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(header))}
+
+
+def _encoded(row: Any) -> bytes:  # noqa: ANN401
+    if not isinstance(row, str):
+        return bytes(row.astype("<f4").tobytes())
+    content = row.encode()
+    return len(content).to_bytes(LENGTH_BYTES, "little") + content
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -193,13 +209,14 @@ def _decoded(name: str, content: bytes) -> list[str]:
     return values
 
 
-def _wants_binary(given: Mapping[str, Any]) -> bool:
+def _wants_binary(given: Mapping[str, Any], model: ModelSpec) -> bool:
     if "outputs" not in given:
         return _parameters(given).get("binary_data_output") is True
     binary = False
+    (wanted,) = model.outputs
     for output in _objects(given, "outputs"):
-        if output.get("name") != ANSWER.name:
-            raise Refusal(BAD_REQUEST, f"the output {output.get('name')!r} is unknown; there is {ANSWER.name}")
+        if output.get("name") != wanted.name:
+            raise Refusal(BAD_REQUEST, f"the output {output.get('name')!r} is unknown; there is {wanted.name}")
         binary = binary or _parameters(output).get("binary_data") is True
     return binary
 

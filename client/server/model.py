@@ -1,4 +1,4 @@
-"""What the server asks: one bundle, answered by the pipeline that Triton's ``recommend`` model runs too."""
+"""What the server asks: one bundle, answered by the services that Triton's python models run too."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from bertrec.answers import Options, Recommendation
 from bertrec.bundle import Bundle
 from bertrec.catalogue import values
-from bertrec.engine import OnnxEngine
 from bertrec.errors import InvalidInput
-from bertrec.pipeline import Pipeline, Query
-from bertrec.tensors import ENCODER, RANKER
+from bertrec.questions import Question
+from bertrec.services import open_services
+from bertrec.tensors import ENCODER, ModelSpec
 
 MAX_THREADS = 256
 MOST_VALUES = 100
@@ -25,20 +25,25 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Asked:
-    """One request: texts, and for each its options."""
+    """One request: texts, and for each what is asked of it; all questions of a request are for one model."""
 
     texts: tuple[str, ...]
-    options: tuple[Options, ...]
+    questions: tuple[Question, ...]
+
+    @property
+    def model(self) -> ModelSpec:
+        """The model that is asked."""
+        return self.questions[0].model
 
 
-Outcome = list[Recommendation] | Exception
-"""A recommendation for each text of a request, or why there is none."""
+Outcome = list[Any] | Exception
+"""An answer for each text of a request, or why there is none."""
 
 
 class EdgeModel:
     """One bundle, loaded. Used by one thread at a time.
 
-    engine: name of the encoder engine. fingerprint: the bundle's.
+    engine: name of the encoder engine. models: names of those that it can be asked. fingerprint: the bundle's.
     joins: whether texts of several requests may share a batch: only where the engine's answer does not depend on its neighbours.
     attributes: attribute → value → number of items, for those that can be chosen from a list.
     """
@@ -54,21 +59,30 @@ class EdgeModel:
         self.engine = opened.default_engine if engine is None else engine
         self.fingerprint = opened.fingerprint
         self.joins = opened.engine(ENCODER.name, self.engine).batch_invariant
-        encoder = OnnxEngine(opened.engine_path(ENCODER.name, self.engine), ENCODER, threads=threads)
-        ranker = OnnxEngine(opened.engine_path(RANKER.name, opened.ranker_engine), RANKER, threads=threads)
-        self._pipeline = Pipeline(opened, encoder=encoder.run, ranker=ranker.run, engine=self.engine)
+        self._services = open_services(opened, engine=self.engine, threads=threads)
+        self.models = tuple(self._services)
         self.attributes = _attributes(opened)
 
     def answer(self, requests: Sequence[Asked]) -> list[Outcome]:
-        """One outcome for each request: all that can be answered run as one batch, the others get an error of their own."""
+        """One outcome for each request: all good ones to one model run as one batch, the others get an error of their own."""
         read = [self._read(request) for request in requests]
-        queries = [query for one in read if not isinstance(one, Exception) for query in one]
-        answers = iter(self._pipeline.answer(queries) if queries else ())
-        return [one if isinstance(one, Exception) else [next(answers) for _ in one] for one in read]
+        answers = {}
+        for name, service in self._services.items():
+            queries = [
+                query
+                for request, one in zip(requests, read, strict=True)
+                if request.model.name == name and not isinstance(one, Exception)
+                for query in one
+            ]
+            answers[name] = iter(service.answer(queries) if queries else ())
+        return [
+            one if isinstance(one, Exception) else [next(answers[request.model.name]) for _ in one]
+            for request, one in zip(requests, read, strict=True)
+        ]
 
-    def _read(self, request: Asked) -> list[Query] | Exception:
+    def _read(self, request: Asked) -> list[Any] | Exception:
         try:
-            return self._pipeline.queries(request.texts, request.options)
+            return self._services[request.model.name].queries(request.texts, request.questions)
         except InvalidInput as error:
             return error
         except Exception as error:  # a request that nobody thought of must not hurt those beside it

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from bertrec.answers import Options, RankedItem, Recommendation
+from bertrec.answers import RankedItem, Recommendation
+from bertrec.questions import Question
 from client.backends import NO_HEADERS
 
 
@@ -19,9 +21,9 @@ class FakeBackend:
         self.timeouts_s: list[float] = []
         self.closed = 0
 
-    def recommend(
-        self, texts: Sequence[str], options: Options, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
-    ) -> list[Recommendation]:
+    def answer(
+        self, texts: Sequence[str], question: Question, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> list[Any]:
         self.asked.append(list(texts))
         self.timeouts_s.append(timeout_s)
         self.meanwhile()

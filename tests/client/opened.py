@@ -27,6 +27,11 @@ class InLoop:
     def recommend(self, text: Any, **wanted: Any) -> Any:
         return self.begin(text, **wanted).result(60)
 
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        """match, classify and embed, as a Recommender has them."""
+        asked = getattr(self._recommender, name)
+        return lambda *given, **wanted: asyncio.run_coroutine_threadsafe(asked(*given, **wanted), self._loop).result(60)
+
     def begin(self, text: Any, **wanted: Any) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(self._recommender.recommend(text, **wanted), self._loop)
 

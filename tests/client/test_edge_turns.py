@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bertrec.answers import Options, Recommendation
+from bertrec.answers import Options
 from client.backends.edge import EdgeBackend
 from tests.serving.asking import at_once
 from tests.tiny import ITEMS, item_text
@@ -22,24 +22,26 @@ CALLERS = 12
 def test_no_more_compute_at_once_than_there_are_cores(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edge = EdgeBackend(tiny_bundle, threads=1)
     lock, running, most = threading.Lock(), 0, 0
-    compute = edge._pipeline.recommend
+    service = edge._services["recommend"]
+    compute = service.answer
 
-    def watched(texts: Sequence[str], options: Any) -> list[Recommendation]:
+    def watched(queries: Sequence[Any]) -> list[Any]:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
         time.sleep(0.02)  # long enough for all that may to be inside
         try:
-            return compute(texts, options)
+            return compute(queries)
         finally:
             with lock:
                 running -= 1
 
-    monkeypatch.setattr(edge._pipeline, "recommend", watched)
+    monkeypatch.setattr(service, "answer", watched)
 
     def ask(number: int) -> str:
-        return edge.recommend([item_text(number)], Options(k=1), timeout_s=5)[0].items[0].item_id
+        (found,) = edge.answer([item_text(number)], Options(k=1), timeout_s=5)
+        return str(found.items[0].item_id)
 
     found = at_once([lambda number=number: ask(number) for number in range(CALLERS)])  # type: ignore[misc]
     assert found == [str(number % ITEMS) for number in range(CALLERS)]

@@ -12,7 +12,7 @@ REASONS = (Reason("lexical", 1.5, "your words: coat", ("coat",)), Reason("text",
 
 def answer(*titles: str) -> Answer:
     items = tuple(RankedItem(f"{number:03}", 1.25, title, REASONS) for number, title in enumerate(titles))
-    return Answer(items, False, "fp32", "0123456789ab", ServedBy.TRITON, 4.24)
+    return Answer(items, False, "fp32", "0123456789ab", served_by=ServedBy.TRITON, latency_ms=4.24)
 
 
 def test_a_table_is_what_it_should_be() -> None:

@@ -154,7 +154,7 @@ def test_the_autoscaler_asks_for_the_metric_that_the_adapter_gives() -> None:
 
 def test_the_cache_is_asked_for_by_the_name_that_the_model_reads(pod: Any) -> None:
     (variable,) = pod["containers"][0]["env"]
-    assert f'"{variable["name"]}"' in (TEMPLATES / "recommend/1/model.py").read_text(encoding="utf-8")
+    assert f'"{variable["name"]}"' in (TEMPLATES / "model.py").read_text(encoding="utf-8")
     assert variable["name"] in read(DEPLOY / "compose.yaml")["services"]["triton"]["environment"]
 
 

@@ -32,7 +32,7 @@ def test_repository_holds_all_that_triton_needs(tiny_bundle: Path, triton_reposi
     assert found["models/encoder/1/model.onnx"] == (tiny_bundle / "encoder/fp32.onnx").read_bytes()
     assert found["models/ranker/1/model.onnx"] == (tiny_bundle / "ranker/fp32.onnx").read_bytes()
     assert found["models/recommend/1/engine.txt"] == b"fp32\n"
-    assert found["models/recommend/1/model.py"] == (assembling.TEMPLATES / "recommend/1/model.py").read_bytes()
+    assert found["models/recommend/1/model.py"] == (assembling.TEMPLATES / "model.py").read_bytes()
     assert "models/recommend/1/bertrec/pipeline.py" in found
     for model in ("recommend", "encoder", "ranker"):
         names = {path.name for path in (models / model / "configs").iterdir()}
@@ -155,7 +155,7 @@ def test_an_interruption_leaves_what_was_there(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(assembling, "_write_recommend", interrupt)
+    monkeypatch.setattr(assembling, "_write_python_model", interrupt)
     with pytest.raises(KeyboardInterrupt):
         assemble(tiny_bundle, output, target=Target.CPU, version=2)
     assert files_in(tmp_path) == before

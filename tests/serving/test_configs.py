@@ -10,11 +10,11 @@ from google.protobuf import text_format  # type: ignore[import-untyped]  # its s
 from tritonclient.grpc import model_config_pb2
 
 from bertrec.onefile import ONEFILE
-from bertrec.tensors import ENCODER, MAX_BATCH_SIZE, MODELS, RANKER, RECOMMEND, ModelSpec, TensorSpec
+from bertrec.tensors import ALL_MODELS, ENCODER, HEADS, MATCHER, MAX_BATCH_SIZE, QUESTIONS, RANKER, ModelSpec, TensorSpec
 from export.tensorrt.settings import encoder_profiles, ranker_profiles
 from serving.assemble import TEMPLATES, Target
 
-CONFIGS = [(spec, target) for spec in MODELS for target in Target]
+CONFIGS = [(spec, target) for spec in ALL_MODELS for target in Target]
 
 # https://github.com/triton-inference-server/onnxruntime_backend/blob/r24.10/README.md, of those that are used here.
 TENSORRT_PARAMETERS = {
@@ -65,16 +65,18 @@ def test_every_model_joins_requests_and_serves_every_version(spec: ModelSpec, ta
     assert config.version_policy.HasField("all")
 
 
-@pytest.mark.parametrize("spec", MODELS)
+@pytest.mark.parametrize("spec", ALL_MODELS)
 def test_there_is_a_config_for_each_target_and_no_other(spec: ModelSpec) -> None:
     files = {path.name for path in (TEMPLATES / spec.name / "configs").iterdir()}
     assert files == {f"{target.value}.pbtxt" for target in Target}
 
 
 @pytest.mark.parametrize("target", Target)
-def test_engines_run_where_the_target_says_and_recommend_on_the_cpu(target: Target) -> None:
+def test_engines_run_where_the_target_says_and_python_models_on_the_cpu(target: Target) -> None:
     group = model_config_pb2.ModelInstanceGroup
-    assert [one.kind for one in config_of(RECOMMEND, target).instance_group] == [group.KIND_CPU]
+    for spec in QUESTIONS:
+        assert config_of(spec, target).backend == "python"
+        assert [one.kind for one in config_of(spec, target).instance_group] == [group.KIND_CPU]
     wanted = group.KIND_CPU if target is Target.CPU else group.KIND_GPU
     backend, file = ("tensorrt", "model.plan") if target is Target.GPU else ("onnxruntime", "model.onnx")
     for spec in (ENCODER, RANKER):
@@ -83,8 +85,19 @@ def test_engines_run_where_the_target_says_and_recommend_on_the_cpu(target: Targ
         assert [one.kind for one in config.instance_group] == [wanted]
 
 
-def test_the_configs_of_recommend_differ_in_comments_only() -> None:
-    assert config_of(RECOMMEND, Target.CPU) == config_of(RECOMMEND, Target.GPU) == config_of(RECOMMEND, Target.GPU_ORT)
+@pytest.mark.parametrize("target", Target)
+def test_matcher_and_heads_are_the_same_onnx_files_for_every_target(target: Target) -> None:
+    for spec in (MATCHER, HEADS):
+        config = config_of(spec, target)
+        assert (config.backend, config.default_model_filename) == ("onnxruntime", "model.onnx")
+        kind = config.instance_group[0].kind
+        assert (kind == model_config_pb2.ModelInstanceGroup.KIND_CPU) == (target is Target.CPU)
+        assert all(set(sample.inputs) == {tensor.name for tensor in spec.inputs} for sample in config.model_warmup)
+
+
+@pytest.mark.parametrize("spec", QUESTIONS)
+def test_the_configs_of_a_python_model_differ_in_comments_only(spec: ModelSpec) -> None:
+    assert config_of(spec, Target.CPU) == config_of(spec, Target.GPU) == config_of(spec, Target.GPU_ORT)
 
 
 def test_plans_are_served_with_a_profile_for_each_length() -> None:
@@ -121,4 +134,4 @@ def test_warm_up_gives_every_input_of_the_encoder(target: Target) -> None:
 
 
 def test_every_model_folder_is_known() -> None:
-    assert {path.name for path in Path(TEMPLATES).iterdir() if path.is_dir()} == {spec.name for spec in (*MODELS, ONEFILE)}
+    assert {path.name for path in Path(TEMPLATES).iterdir() if path.is_dir()} == {spec.name for spec in (*ALL_MODELS, ONEFILE)}

@@ -59,8 +59,8 @@ def test_kill_and_stop_leave_nothing_and_the_ports_are_free_again(triton_reposit
     before = regions()
     server = TritonServer(triton_repository).start()
     group, ports = server.pid, [int(url.rpartition(":")[2]) for url in (server.grpc_url, server.http_url)]
-    assert len(members(group)) == 4  # tritonserver and three stubs
-    assert len(regions() - before) == 3
+    assert len(members(group)) == 5  # tritonserver and four stubs, of encoder, ranker, recommend and embed
+    assert len(regions() - before) == 4
     server.kill()
     assert not server.is_alive()
     assert members(group) == []
@@ -108,8 +108,8 @@ def test_it_dies_with_the_program_that_started_it(triton_repository: Path, tmp_p
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}) as parent:
         assert parent.stdout is not None
         group = int(parent.stdout.readline())
-        assert len(members(group)) == 4
-        assert len(regions(parent.pid)) == 3
+        assert len(members(group)) == 5
+        assert len(regions(parent.pid)) == 4
         parent.kill()
     wait_until(lambda: not members(group))
     wait_until(lambda: not regions(parent.pid))

@@ -1,4 +1,4 @@
-"""triton_models/recommend/1/model.py apart from Triton: what it does when the models that it asks answer badly."""
+"""triton_models/model.py apart from Triton: what it does when the models that it asks answer badly."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def model(triton_repository: Path, server: Server, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
     loaded = module.TritonPythonModel()
-    loaded.initialize({"model_version": "5"})
+    loaded.initialize({"model_name": "recommend", "model_version": "5"})
     return loaded
 
 

@@ -18,8 +18,9 @@ import pytest
 
 from bertrec.answers import Options
 from bertrec.bundle import CATALOGUE_FILE, Bundle, seal
-from bertrec.errors import InvalidInput, ServerFailed
+from bertrec.errors import BertrecError, InvalidInput, ServerFailed
 from bertrec.tensors import MODELS
+from client import Recommender
 from serving import _supervise
 from serving.__main__ import main
 from serving._watch import Watch
@@ -244,3 +245,22 @@ def test_an_address_that_is_not_http_is_refused(url: str) -> None:
 def test_a_command_without_what_it_needs_says_so(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert "is given; name" in capsys.readouterr().err
+
+
+def test_models_come_and_go_with_the_bundles_that_have_them(server: TritonServer, repository: Path, full_bundle: Path) -> None:
+    control = control_of(server)
+    with Recommender(server.grpc_url, timeout_s=30) as recommender:
+        assert update(repository, full_bundle, control) == 2
+        assert [one.item_id for one in recommender.match("red", ["3", "4"]).matches] == ["3", "4"]
+        assert set(recommender.classify("red").labels) == {"sentiment", "fabric"}
+        assert roll_back(repository, control) == 1
+        assert recommender.embed("red").vector.shape == (32,)
+        with pytest.raises(BertrecError, match="match"):
+            recommender.match("red", ["3"])
+    assert {path.name for path in (repository / "models").iterdir()} == {"recommend", "embed", "encoder", "ranker"}
+    assert {name for (name, _), state in control.states().items() if state == "READY"} == {
+        "recommend",
+        "embed",
+        "encoder",
+        "ranker",
+    }

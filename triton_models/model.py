@@ -1,7 +1,7 @@
-"""Triton's ``recommend``: texts and options in, ranked items with reasons out.
+"""Triton's ``recommend``, ``match``, ``classify`` and ``embed``: texts in, answers out. One file, which all four are.
 
-Business logic scripting: it tokenises, asks the models ``encoder`` and ``ranker`` of the same server and version, and turns
-indices into items. Everything but the asking is :mod:`bertrec.pipeline`, the very code that the edge runs.
+Business logic scripting: it tokenises, asks the models ``encoder``, ``ranker``, ``matcher`` and ``heads`` of the same server and
+version, and turns numbers into answers. Everything but the asking is :mod:`bertrec.services`, the very code that the edge runs.
 
 Beside this file lie, written by ``python -m serving assemble``: ``bertrec/`` (the package), ``bundle/`` (a bundle without its
 engine files) and ``engine.txt`` (the name of the encoder engine). Runs on Python 3.10 and newer.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,25 @@ sys.path.insert(0, str(HERE))
 import numpy as np  # noqa: E402
 import triton_python_backend_utils as pb_utils  # noqa: E402
 
-from bertrec.answers import Options, Recommendation  # noqa: E402
+from bertrec.answers import Options  # noqa: E402
 from bertrec.bundle import Bundle  # noqa: E402
+from bertrec.encoding import RunModel, Tensors  # noqa: E402
 from bertrec.errors import InvalidAnswer, InvalidInput, Unavailable  # noqa: E402
-from bertrec.pipeline import Pipeline, Query, RunModel, Tensors  # noqa: E402
-from bertrec.tensors import ANSWER, ATTENTION_MASK, ENCODER, OPTIONS, RANKER, TEXT, ModelSpec  # noqa: E402
+from bertrec.questions import Classifying, Embedding, Pairing, Question  # noqa: E402
+from bertrec.services import open_service  # noqa: E402
+from bertrec.tensors import (  # noqa: E402
+    ATTENTION_MASK,
+    CLASSIFY,
+    EMBED,
+    ENCODER,
+    MATCH,
+    OPTIONS,
+    QUESTIONS,
+    RECOMMEND,
+    TEXT,
+    ModelSpec,
+    TensorSpec,
+)
 
 MOST_CHARACTERS = 1000
 """Of an error's message, which may quote what was sent; gRPC refuses to carry more than 8 KiB of it."""
@@ -46,6 +60,14 @@ COUNTERS = {
     "padded_tokens": "Tokens that the encoder computed, padding included",
 }
 
+READ: dict[str, Callable[[str], Question]] = {
+    RECOMMEND.name: Options.from_json,
+    MATCH.name: Pairing.from_json,
+    CLASSIFY.name: lambda _: Classifying(),
+    EMBED.name: lambda _: Embedding(),
+}
+"""Model → how its OPTIONS are read; "" where it has none."""
+
 Key = tuple[str, str]
 """A text and its options, as they were sent."""
 
@@ -56,7 +78,7 @@ class Asked:
 
     keys: list[Key]
     cached: list[bytes] | None = None
-    queries: Sequence[Query] = ()
+    queries: Sequence[Any] = ()
     error: Exception | None = None
 
 
@@ -131,12 +153,14 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Open the bundle. The version of the engines to ask is this model's own, so that a rolling update never mixes two."""
         version = int(args["model_version"])
-        self._counters = Counters(version)
-        self._cache = Cache(int(os.environ.get(CACHE_VARIABLE) or 0) * MIB)
-        self._pipeline = Pipeline(
+        self._spec = next(spec for spec in QUESTIONS if spec.name == args["model_name"])
+        # Those of "recommend" alone: the names would mean something else in each model.
+        self._counters = Counters(version) if self._spec is RECOMMEND else None
+        self._cache = Cache(int(os.environ.get(CACHE_VARIABLE) or 0) * MIB if self._spec is RECOMMEND else 0)
+        self._service = open_service(
             Bundle.open(HERE / "bundle", engines=False),
-            encoder=self._counted(_model(ENCODER, version)),
-            ranker=_model(RANKER, version),
+            self._spec,
+            run=lambda spec: self._counted(spec, _model(spec, version)),
             engine=(HERE / "engine.txt").read_text(encoding="utf-8").strip(),
         )
 
@@ -145,42 +169,61 @@ class TritonPythonModel:
         asked = [self._read(request) for request in requests]
         queries = [query for one in asked for query in one.queries]
         try:
-            answers = iter(self._pipeline.answer(queries) if queries else [])
+            answers = iter(self._service.answer(queries) if queries else [])
         except Exception as error:  # whatever it was, every request is answered and the server goes on
-            return [_answer(one.cached) if one.cached else _refuse(one.error or error) for one in asked]
+            return [self._answer(one.cached) if one.cached else _refuse(one.error or error) for one in asked]
         return [self._respond(one, answers) for one in asked]
 
     def _read(self, request: Any) -> Asked:  # noqa: ANN401  # the backend's classes exist only inside Triton
         try:
-            texts, options = _strings(request, TEXT.name), _strings(request, OPTIONS.name)
+            texts = _strings(request, TEXT.name)
+            options = _strings(request, OPTIONS.name) if OPTIONS in self._spec.inputs else [""] * len(texts)
             keys = list(zip(texts, options, strict=True))
             if cached := self._cache.get(keys):
                 return Asked(keys, cached)
-            return Asked(keys, queries=self._pipeline.queries(texts, [Options.from_json(text) for text in options]))
+            return Asked(keys, queries=self._service.queries(texts, [READ[self._spec.name](text) for text in options]))
         except Exception as error:  # a request that nobody thought of must not hurt those beside it
             return Asked([], error=error)
 
-    def _respond(self, one: Asked, answers: Iterator[Recommendation]) -> Any:  # noqa: ANN401
+    def _respond(self, one: Asked, answers: Iterator[Any]) -> Any:  # noqa: ANN401
         if one.error:
             return _refuse(one.error)
-        self._counters.add("texts", len(one.keys))
+        self._count("texts", len(one.keys))
         if one.cached:
-            self._counters.add("cache_hits", len(one.keys))
-            return _answer(one.cached)
+            self._count("cache_hits", len(one.keys))
+            return self._answer(one.cached)
         found = [next(answers) for _ in one.queries]
+        if self._spec is EMBED:
+            return self._answer(found)
         written = [answer.to_json().encode() for answer in found]
         self._cache.put(one.keys, written)
-        self._counters.add("truncated_texts", sum(answer.truncated for answer in found))
-        return _answer(written)
+        self._count("truncated_texts", sum(answer.truncated for answer in found))
+        return self._answer(written)
 
-    def _counted(self, run: RunModel) -> RunModel:
-        """The same, with what the encoder reads counted."""
+    def _answer(self, rows: Sequence[Any]) -> Any:  # noqa: ANN401
+        (output,) = self._spec.outputs
+        return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(output.name, _tensor(output, rows))])
+
+    def _count(self, name: str, number: int) -> None:
+        if self._counters is not None:
+            self._counters.add(name, number)
+
+    def _counted(self, spec: ModelSpec, run: RunModel) -> RunModel:
+        """The same; where it is the encoder, with what it reads counted."""
+        counters = self._counters
+        if spec is not ENCODER or counters is None:
+            return run
 
         def counted(inputs: Tensors) -> Tensors:
-            self._counters.encoded(inputs[ATTENTION_MASK.name])
+            counters.encoded(inputs[ATTENTION_MASK.name])
             return run(inputs)
 
         return counted
+
+
+def _tensor(output: TensorSpec, rows: Sequence[Any]) -> Any:  # noqa: ANN401
+    """(batch, 1) of bytes, or (batch, n) float32."""
+    return np.asarray([[row] for row in rows], np.object_) if output.dtype == "BYTES" else np.stack(rows)
 
 
 def _strings(request: Any, name: str) -> list[str]:  # noqa: ANN401
@@ -213,11 +256,6 @@ def _model(spec: ModelSpec, version: int) -> RunModel:
         return outputs
 
     return run
-
-
-def _answer(answers: Sequence[bytes]) -> Any:  # noqa: ANN401
-    values = np.asarray([[one] for one in answers], np.object_)  # (batch, 1)
-    return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(ANSWER.name, values)])
 
 
 def _refuse(error: Exception) -> Any:  # noqa: ANN401

@@ -1,0 +1,199 @@
+"""What one bundle can be asked: a service for each of ``recommend``, ``match``, ``classify`` and ``embed`` that it has.
+
+Triton's python models, the edge in a process and the edge server all answer through these, so all give the same answers. Whoever
+opens them says how models are run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertrec.bundle import Bundle
+from bertrec.catalogue import Catalogue
+from bertrec.encoding import RunModel, TextEncoder
+from bertrec.engine import Device, OnnxEngine
+from bertrec.errors import InvalidInput
+from bertrec.labels import Labels
+from bertrec.pipeline import Pipeline
+from bertrec.questions import Classification, Classifying, Embedding, Match, Matches, Pairing
+from bertrec.reranking import PairReader
+from bertrec.tensors import (
+    CLASSIFY,
+    EMBED,
+    ENCODER,
+    HEADS,
+    INTEREST_VECTOR,
+    MATCH,
+    MATCHER,
+    MAX_BATCH_SIZE,
+    PROBABILITIES,
+    QUESTIONS,
+    RANKER,
+    RECOMMEND,
+    ModelSpec,
+)
+from bertrec.text import clean
+
+Run = Callable[[ModelSpec], RunModel]
+"""Gives the function that runs one of the models encoder, ranker, matcher and heads."""
+
+
+class Service(Protocol):
+    """Answers one kind of question."""
+
+    def queries(self, texts: Sequence[object], questions: Sequence[Any]) -> list[Any]:
+        """What is asked, checked: cheap. Raises InvalidInput for what cannot be answered, naming a text by its position."""
+
+    def answer(self, queries: Sequence[Any]) -> list[Any]:
+        """One answer for each query."""
+
+
+@dataclass(frozen=True)
+class MatchQuery:
+    """One cleaned text and the catalogue indices of the items asked about."""
+
+    text: str
+    items: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MatchService:
+    """Answers Pairing by Matches."""
+
+    pairs: PairReader
+    catalogue: Catalogue
+    bundle: str
+
+    def queries(self, texts: Sequence[object], questions: Sequence[Pairing]) -> list[MatchQuery]:
+        """Raises InvalidInput, naming them, for item ids that are not in the catalogue."""
+        found = []
+        for position, (text, question) in enumerate(zip(texts, questions, strict=True)):
+            if unknown := [item for item in question.items if not self.catalogue.indices([item])]:
+                raise InvalidInput(f"items names {', '.join(map(repr, unknown))}, which the catalogue does not have")
+            found.append(MatchQuery(clean(text, position), self.catalogue.indices(question.items)))
+        return found
+
+    def answer(self, queries: Sequence[MatchQuery]) -> list[Matches]:
+        """See :class:`Service`."""
+        texts = self.pairs.tokenise([query.text for query in queries])
+        fits = self.pairs.fits(texts, [query.items for query in queries])
+        answers = []
+        for query, text, chances in zip(queries, texts, fits, strict=True):
+            items = [self.catalogue.items[index] for index in query.items]
+            matches = tuple(Match(one.item_id, one.title, chance) for one, chance in zip(items, chances.tolist(), strict=True))
+            answers.append(Matches(matches, text.truncated, self.pairs.engine, self.bundle))
+        return answers
+
+
+@dataclass(frozen=True)
+class EmbedService:
+    """Answers Embedding by (hidden,) float32 of length 1."""
+
+    encoder: TextEncoder
+
+    def queries(self, texts: Sequence[object], questions: Sequence[Embedding]) -> list[str]:
+        """See :class:`Service`."""
+        return [clean(text, position) for position, text in enumerate(texts)]
+
+    def answer(self, queries: Sequence[str]) -> list[NDArray[np.float32]]:
+        """See :class:`Service`."""
+        return list(self.encoder.encode(self.encoder.tokenise(queries)))
+
+
+@dataclass(frozen=True)
+class ClassifyService:
+    """Answers Classifying by Classification. pairs: None where no matcher says who recommends."""
+
+    encoder: TextEncoder
+    heads: RunModel
+    labels: Labels
+    pairs: PairReader | None
+    bundle: str
+
+    def queries(self, texts: Sequence[object], questions: Sequence[Classifying]) -> list[str]:
+        """See :class:`Service`."""
+        return [clean(text, position) for position, text in enumerate(texts)]
+
+    def answer(self, queries: Sequence[str]) -> list[Classification]:
+        """See :class:`Service`."""
+        tokens = self.encoder.tokenise(queries)
+        vectors = self.encoder.encode(tokens)  # (texts, hidden)
+        rows = [self.heads({INTEREST_VECTOR.name: part})[PROBABILITIES.name] for part in _batches(vectors)]
+        recommends: list[float | None] = [None] * len(queries)
+        if self.pairs is not None:
+            recommends = [*self.pairs.recommending(self.pairs.tokenise(queries)).tolist()]
+        return [
+            Classification(labels, chance, text.truncated, self.encoder.engine, self.bundle)
+            for labels, chance, text in zip(self.labels.split(np.concatenate(rows)), recommends, tokens, strict=True)
+        ]
+
+
+def _batches(vectors: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    return [vectors[start : start + MAX_BATCH_SIZE] for start in range(0, len(vectors), MAX_BATCH_SIZE)]
+
+
+def can_answer(bundle: Bundle) -> tuple[ModelSpec, ...]:
+    """Those of ``QUESTIONS`` that the bundle can be asked."""
+    lacking = {name for name, engine in ((MATCH.name, bundle.matcher_engine), (CLASSIFY.name, bundle.heads_engine)) if not engine}
+    return tuple(spec for spec in QUESTIONS if spec.name not in lacking)
+
+
+def open_service(bundle: Bundle, spec: ModelSpec, *, run: Run, engine: str) -> Service:
+    """The service for one of :func:`can_answer`. ``engine`` is the encoder engine's name, for the answers.
+
+    Raises as :class:`Pipeline` does, and InvalidBundle where what describes the matcher or the heads is missing.
+    """
+    return _opened(bundle, (spec,), run=run, engine=engine)[spec.name]
+
+
+def open_services(bundle: Bundle, *, engine: str, threads: int = 0, device: Device | str = Device.CPU) -> dict[str, Service]:
+    """Model name → service, for all that the bundle can be asked; its engines run in this process.
+
+    Raises InvalidBundle, InvalidInput for an engine that does not exist, MissingDependency without onnxruntime.
+    """
+    names = {ENCODER.name: engine, RANKER.name: bundle.ranker_engine}
+    names |= {MATCHER.name: bundle.matcher_engine or "", HEADS.name: bundle.heads_engine or ""}
+    loaded: dict[str, RunModel] = {}
+
+    def run(spec: ModelSpec) -> RunModel:
+        if spec.name not in loaded:
+            path = bundle.engine_path(spec.name, names[spec.name])
+            loaded[spec.name] = OnnxEngine(path, spec, threads=threads, device=device).run
+        return loaded[spec.name]
+
+    return _opened(bundle, can_answer(bundle), run=run, engine=engine)
+
+
+def _opened(bundle: Bundle, wanted: Sequence[ModelSpec], *, run: Run, engine: str) -> dict[str, Service]:
+    matching, catalogue = bundle.matching(), bundle.catalogue()
+    pairs = PairReader(bundle, run(MATCHER), catalogue) if bundle.matcher_engine and matching is not None else None
+    services: dict[str, Service] = {}
+    for spec in wanted:
+        if spec is RECOMMEND:
+            services[spec.name] = Pipeline(bundle, encoder=run(ENCODER), ranker=run(RANKER), engine=engine, pairs=pairs)
+        elif spec is EMBED:
+            services[spec.name] = EmbedService(TextEncoder(bundle, run(ENCODER), engine))
+        elif spec is MATCH and pairs is not None:
+            services[spec.name] = MatchService(pairs, catalogue, bundle.fingerprint)
+        elif spec is CLASSIFY and (labels := bundle.labels()) is not None:
+            encoder = TextEncoder(bundle, run(ENCODER), engine)
+            reading = pairs if pairs is not None and pairs.recommends else None
+            services[spec.name] = ClassifyService(encoder, run(HEADS), labels, reading, bundle.fingerprint)
+    return services
+
+
+def check_asked(services: Mapping[str, Service], spec: ModelSpec, folder: str | Path) -> Service:
+    """The service for a question. Raises InvalidInput, saying what to do, where the bundle has none."""
+    if spec.name in services:
+        return services[spec.name]
+    part, command = ("matcher", "matcher") if spec is MATCH else ("heads", "heads")
+    raise InvalidInput(
+        f"{spec.name} needs a bundle with {'a ' if part == 'matcher' else ''}{part}, and {folder} has none; it can be asked to "
+        f"{', '.join(services)}. Train one (python -m train {command} --run runs/NAME) and export the bundle again"
+    )
