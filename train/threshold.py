@@ -81,7 +81,7 @@ class Judgement:
     """A threshold that one half chose, and what the other half says of it.
 
     measure: a name of SURENESS. auc: that a right first item is surer than a wrong one. outcomes: by kind of question.
-    right: share of right decisions. gain: right, less that of answering always, paired.
+    right: share of right decisions. over_answering, over_refusing: that, less the share of answering, or refusing, always; paired.
     """
 
     measure: str
@@ -91,7 +91,8 @@ class Judgement:
     auc: float
     outcomes: Mapping[str, Outcomes]
     right: Estimate
-    gain: Estimate
+    over_answering: Estimate
+    over_refusing: Estimate
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,8 @@ def judge(questions: Questions, chosen_by: NDArray[np.int64], judged_by: NDArray
     threshold = best_threshold(sureness[chosen_by], questions.right[chosen_by])
     right, answered = questions.right[judged_by], sureness[judged_by] >= threshold
     kinds = [questions.kinds[position] for position in judged_by.tolist()]
-    decided, gain = bootstrap(np.stack([right == answered, (right == answered).astype(np.float64) - right]), seed)
+    decided = (right == answered).astype(np.float64)
+    share, over_answering, over_refusing = bootstrap(np.stack([decided, decided - right, decided - ~right]), seed)
     return Judgement(
         measure=measure,
         threshold=threshold,
@@ -181,8 +183,9 @@ def judge(questions: Questions, chosen_by: NDArray[np.int64], judged_by: NDArray
         auc_chosen=areas,
         auc=float(roc_auc_score(right, sureness[judged_by])),
         outcomes={kind: _outcomes(right, answered, [one == kind for one in kinds]) for kind in dict.fromkeys(kinds)},
-        right=decided,
-        gain=gain,
+        right=share,
+        over_answering=over_answering,
+        over_refusing=over_refusing,
     )
 
 

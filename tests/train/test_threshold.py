@@ -59,7 +59,8 @@ def test_a_judgement_counts_what_the_other_half_was_answered() -> None:
     assert (found.measure, found.threshold, found.auc_chosen) == ("told", 2.5, {"told": 1.0, "constant": 0.5})
     assert found.outcomes == {ANSWERABLE: Outcomes(1, 0, 1, 1), "none": Outcomes(0, 1, 1, 0)}
     assert found.right.value == pytest.approx(3 / 5)
-    assert found.gain.value == pytest.approx(3 / 5 - 2 / 5)
+    assert found.over_answering.value == pytest.approx(3 / 5 - 2 / 5)
+    assert found.over_refusing.value == pytest.approx(3 / 5 - 3 / 5)
     assert found.auc == pytest.approx(3 / 6)  # (5, 1) against (2, 9, 0)
     with pytest.raises(InvalidData, match="of 2 questions, 0 are answered right; accepted is a half with right and wrong"):
         judge(asked, np.arange(2), np.arange(4, 9), seed=0)
