@@ -81,7 +81,7 @@ class Judgement:
     """A threshold that one half chose, and what the other half says of it.
 
     measure: a name of SURENESS. auc: that a right first item is surer than a wrong one. outcomes: by kind of question.
-    right: share of right decisions. over_answering, over_refusing: that, less the share of answering, or refusing, always; paired.
+    right: share of right decisions. over_answering, over_refusing: that, less the share of always answering, or refusing, paired.
     """
 
     measure: str

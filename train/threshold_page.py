@@ -83,8 +83,8 @@ def _judged(judgement: Judgement) -> str:
         f'Below **{judgement.threshold:.3f}** the answer is "no good answer": there most decisions of the first half were right. '
         "A decision is right where a right answer is given, or where the first item would have been wrong and is held back.\n\n"
         + _table(("questions", *COUNTS), _outcome_rows(judgement))
-        + f"\nAUC {judgement.auc:.3f}; right decisions {_shown(judgement.right)}, that is {_shown(judgement.over_answering, signed=True)} "
-        f"against answering always, and {_shown(judgement.over_refusing, signed=True)} against refusing always. {_interval()}\n"
+        + f"\nAUC {judgement.auc:.3f}; right decisions {_shown(judgement.right)}, that is "
+        f"{_shown(judgement.over_answering, signed=True)} against answering always, and {_shown(judgement.over_refusing, signed=True)} against refusing always. {_interval()}\n"
     )
 
 
