@@ -84,7 +84,8 @@ def _judged(judgement: Judgement) -> str:
         "A decision is right where a right answer is given, or where the first item would have been wrong and is held back.\n\n"
         + _table(("questions", *COUNTS), _outcome_rows(judgement))
         + f"\nAUC {judgement.auc:.3f}; right decisions {_shown(judgement.right)}, that is "
-        f"{_shown(judgement.over_answering, signed=True)} against answering always, and {_shown(judgement.over_refusing, signed=True)} against refusing always. {_interval()}\n"
+        f"{_shown(judgement.over_answering, signed=True)} against answering always, and "
+        f"{_shown(judgement.over_refusing, signed=True)} against refusing always. {_interval()}\n"
     )
 
 
