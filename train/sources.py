@@ -9,11 +9,12 @@ from bertrec.errors import InvalidData
 from train.apps import load_apps
 from train.clothing import load_clothing
 from train.data import Dataset
+from train.faq import load_faq
 from train.movielens import load_movielens
 from train.tables import read_folder
 
 BUNDLED: Mapping[str, Callable[[], Dataset]] = {"clothing": load_clothing}
-FETCHED: Mapping[str, Callable[[], Dataset]] = {"apps": load_apps, "movielens": load_movielens}
+FETCHED: Mapping[str, Callable[[], Dataset]] = {"apps": load_apps, "faq": load_faq, "movielens": load_movielens}
 """Not part of the project: ``make data-NAME`` fetches each into data/."""
 
 

