@@ -1,4 +1,4 @@
-"""python -m benchmarks: latency, quality, ranker, engines, labels."""
+"""python -m benchmarks: latency, quality, ranker, engines, labels; more are in benchmarks/commands.py."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 
 from rich.table import Table
 
+from benchmarks.commands import add_commands
 from benchmarks.engines import measure_engines
 from benchmarks.engines_page import engines_page
 from benchmarks.latency import LatencySettings, Samples, held_out_reviews, measure_latency, read_texts
 from benchmarks.machine import Provenance, provenance
 from benchmarks.ranker import WIDTHS, RankerSettings, measure_ranker, ranker_table
+from benchmarks.record import KEPT
 from bertrec.bundle import Bundle
 from bertrec.errors import InvalidInput
 from bertrec.tensors import ENCODER
@@ -30,6 +32,8 @@ PRESETS = ("quick", "full")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     given = _parser().parse_args(arguments)
+    if "run_recorded" in given:
+        return run_command(lambda: int(given.run_recorded(given)), interrupted=KEPT)
     command = {"latency": _latency, "quality": _quality, "ranker": _ranker, "engines": _engines, "labels": _labels}[given.command]
     left = (
         "what is finished is kept, the same command continues"
@@ -74,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     labels.add_argument("--seed", type=int, default=0)
     labels.add_argument("--runs", type=Path, default=Path("runs/labels"), help="where runs are kept, and reused")
     labels.add_argument("--output", type=Path, default=Path("benchmarks/results/labels.json"))
+    add_commands(commands)
     return parser
 
 

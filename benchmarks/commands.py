@@ -1,0 +1,86 @@
+"""The commands whose findings are kept one by one: load. Each writes a benchmarks.record.Record."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from benchmarks.latency import held_out_reviews, read_texts
+from benchmarks.load import SERVERS, LoadSettings, load_table, measure_load
+from benchmarks.record import Record
+from bertrec.bundle import Bundle
+from bertrec.errors import InvalidInput
+from train.progress import say, show
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+Value = TypeVar("Value", int, float, str)
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands to a parser's; each sets ``run_recorded``, which takes the parsed arguments and gives the exit status."""
+    _add_load(commands)
+
+
+def _add_load(commands: Commands) -> None:
+    load = commands.add_parser("load", help="Triton and the edge server under closed-loop and open-loop load")
+    _add_common(load, "load", run=_load)
+    load.add_argument("--servers", default=",".join(LoadSettings.servers), metavar="NAME,…", help=f"of {', '.join(SERVERS)}")
+    load.add_argument("--protocols", default=",".join(LoadSettings.protocols), metavar="NAME,…")
+    load.add_argument("--clients", default=_joined(LoadSettings.clients), metavar="N,…", help="closed loop; default: %(default)s")
+    load.add_argument("--rates", default=_joined(LoadSettings.rates), metavar="R,…", help="open loop, requests a second, rising")
+    load.add_argument("--seconds", type=float, default=LoadSettings.seconds, help="of each load")
+    load.add_argument("--warm-up-s", type=float, default=LoadSettings.warm_up_s, help="before each load")
+    load.add_argument("--objective-ms", type=float, default=LoadSettings.objective_ms, help="for the 99th percentile")
+    load.add_argument("--engine", help="encoder engine of the bundle (default: the export's choice)")
+    load.add_argument("--threads", type=int, default=LoadSettings.threads, help="of each engine of the edge server")
+
+
+def _load(given: argparse.Namespace) -> int:
+    settings = LoadSettings(
+        servers=_values(given.servers, str),
+        protocols=_values(given.protocols, str),
+        clients=_values(given.clients, int),
+        rates=_values(given.rates, float),
+        seconds=given.seconds,
+        warm_up_s=given.warm_up_s,
+        objective_ms=given.objective_ms,
+        engine=given.engine,
+        threads=given.threads,
+    )
+    bundle, texts = Bundle.open(given.bundle), _texts(given)
+    record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
+    try:
+        measure_load(given.bundle, texts, settings, record)
+        record.finish()
+    finally:
+        show(load_table(record.rows))
+    say(f"written to {given.output}")
+    return 0
+
+
+def _add_common(parser: argparse.ArgumentParser, name: str, *, run: Callable[[argparse.Namespace], int]) -> None:
+    parser.add_argument("--bundle", required=True, type=Path, metavar="bundles/NAME")
+    parser.add_argument("--output", type=Path, default=Path(f"results/{name}.json"))
+    parser.add_argument("--texts", type=Path, help="one text a line; otherwise held-out reviews of the bundled data")
+    parser.set_defaults(run_recorded=run)
+
+
+def _texts(given: argparse.Namespace) -> list[str]:
+    return read_texts(given.texts) if given.texts else held_out_reviews()
+
+
+def _joined(values: tuple[Any, ...]) -> str:
+    return ",".join(f"{value:g}" for value in values)
+
+
+def _values(joined: str, kind: type[Value]) -> tuple[Value, ...]:
+    """What stands between the commas. Raises InvalidInput for what is not of that kind."""
+    try:
+        return tuple(kind(value.strip()) for value in joined.split(",") if value.strip())
+    except ValueError:
+        raise InvalidInput(f"{joined!r} is not a list of {kind.__name__}; accepted are such values with commas between") from None
