@@ -1,4 +1,4 @@
-"""The commands whose findings are kept one by one: load. Each writes a benchmarks.record.Record."""
+"""The commands whose findings are kept one by one: load, scale, throughput. Each writes a benchmarks.record.Record."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from benchmarks.latency import held_out_reviews, read_texts
 from benchmarks.load import SERVERS, LoadSettings, load_table, measure_load
 from benchmarks.record import Record
+from benchmarks.scale import ScaleSettings, growth, measure_scale, scale_table
+from benchmarks.throughput import ThroughputSettings, measure_throughput, summary, throughput_table
 from bertrec.bundle import Bundle
 from bertrec.errors import InvalidInput
 from train.progress import say, show
@@ -24,6 +26,8 @@ Value = TypeVar("Value", int, float, str)
 def add_commands(commands: Commands) -> None:
     """Add the commands to a parser's; each sets ``run_recorded``, which takes the parsed arguments and gives the exit status."""
     _add_load(commands)
+    _add_scale(commands)
+    _add_throughput(commands)
 
 
 def _add_load(commands: Commands) -> None:
@@ -63,6 +67,62 @@ def _load(given: argparse.Namespace) -> int:
     return 0
 
 
+def _add_scale(commands: Commands) -> None:
+    scale = commands.add_parser("scale", help="the ten best of catalogues of growing size: exact, exact by int8, approximate")
+    _add_common(scale, "scale", run=_scale)
+    scale.add_argument("--sizes", default=_joined(ScaleSettings.sizes), metavar="N,…", help="of the catalogues")
+    scale.add_argument("--queries", type=int, default=ScaleSettings.queries, help="measured; as many others tune the approximate")
+    scale.add_argument("--rounds", type=int, default=ScaleSettings.rounds, help="how often each query is asked")
+    scale.add_argument("--texts-used", type=int, default=ScaleSettings.texts, help="real texts to encode, queries included")
+    scale.add_argument("--engine", help="encoder engine of the bundle (default: the export's choice)")
+    scale.add_argument("--threads", type=int, default=ScaleSettings.threads, help="of every search; 0: one for each core")
+
+
+def _scale(given: argparse.Namespace) -> int:
+    settings = ScaleSettings(
+        sizes=_values(given.sizes, int),
+        queries=given.queries,
+        tuning=given.queries,
+        rounds=given.rounds,
+        texts=given.texts_used,
+        engine=given.engine,
+        threads=given.threads,
+    )
+    bundle, texts = Bundle.open(given.bundle), _texts(given)
+    record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
+    try:
+        measure_scale(bundle, texts, settings, record)
+        record.finish(growth=growth(record.rows))
+    finally:
+        show(scale_table(record.rows))
+    say(f"written to {given.output}")
+    return 0
+
+
+def _add_throughput(commands: Commands) -> None:
+    offline = commands.add_parser("throughput", help="texts that every encoder engine reads a second, offline")
+    _add_common(offline, "throughput", run=_throughput)
+    offline.add_argument("--seconds", type=float, default=ThroughputSettings.seconds, help="of each window")
+    offline.add_argument("--rounds", type=int, default=ThroughputSettings.rounds, help="windows that each engine gets")
+    offline.add_argument("--engines", default="", metavar="NAME,…", help="default: all that ONNX Runtime runs")
+    offline.add_argument("--threads", type=int, default=ThroughputSettings.threads, help="of each engine; 0: one for each core")
+
+
+def _throughput(given: argparse.Namespace) -> int:
+    settings = ThroughputSettings(
+        seconds=given.seconds, rounds=given.rounds, threads=given.threads, engines=_values(given.engines, str)
+    )
+    bundle, texts = Bundle.open(given.bundle), _texts(given)
+    record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
+    try:
+        measure_throughput(bundle, texts, settings, record)
+        record.finish(engines=summary(record.rows))
+    finally:
+        show(throughput_table(record.rows))
+    say(f"written to {given.output}")
+    return 0
+
+
 def _add_common(parser: argparse.ArgumentParser, name: str, *, run: Callable[[argparse.Namespace], int]) -> None:
     parser.add_argument("--bundle", required=True, type=Path, metavar="bundles/NAME")
     parser.add_argument("--output", type=Path, default=Path(f"results/{name}.json"))
@@ -75,7 +135,7 @@ def _texts(given: argparse.Namespace) -> list[str]:
 
 
 def _joined(values: tuple[Any, ...]) -> str:
-    return ",".join(f"{value:g}" for value in values)
+    return ",".join(str(value) for value in values)
 
 
 def _values(joined: str, kind: type[Value]) -> tuple[Value, ...]:

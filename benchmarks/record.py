@@ -34,7 +34,11 @@ class Record:
         self._content["rows"].append(dict(row))
         write_json(self._path, self._content)
 
-    def finish(self, **more: Any) -> None:  # noqa: ANN401  # anything that JSON holds
-        """Say that nothing is missing, and what follows from all rows together."""
-        self._content.update(more, complete=True)
+    def note(self, **more: Any) -> None:  # noqa: ANN401  # anything that JSON holds
+        """Keep what concerns all rows."""
+        self._content.update(more)
         write_json(self._path, self._content)
+
+    def finish(self, **more: Any) -> None:  # noqa: ANN401  # see above
+        """Say that nothing is missing, and what follows from all rows together."""
+        self.note(**more, complete=True)
