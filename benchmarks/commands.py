@@ -1,4 +1,4 @@
-"""The commands whose findings are kept one by one: load, scale, throughput. Each writes a benchmarks.record.Record."""
+"""The commands that write a benchmarks.record.Record, finding by finding: load, scale, throughput, roofline, startup."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from benchmarks.latency import held_out_reviews, read_texts
 from benchmarks.load import SERVERS, LoadSettings, load_table, measure_load
 from benchmarks.record import Record
+from benchmarks.roofline import RooflineSettings, measure_roofline, roofline_table
 from benchmarks.scale import ScaleSettings, growth, measure_scale, scale_table
+from benchmarks.startup import WAYS, StartupSettings, measure_startup, startup_table
 from benchmarks.throughput import ThroughputSettings, measure_throughput, summary, throughput_table
 from bertrec.bundle import Bundle
 from bertrec.errors import InvalidInput
@@ -28,6 +30,8 @@ def add_commands(commands: Commands) -> None:
     _add_load(commands)
     _add_scale(commands)
     _add_throughput(commands)
+    _add_roofline(commands)
+    _add_startup(commands)
 
 
 def _add_load(commands: Commands) -> None:
@@ -119,6 +123,55 @@ def _throughput(given: argparse.Namespace) -> int:
         record.finish(engines=summary(record.rows))
     finally:
         show(throughput_table(record.rows))
+    say(f"written to {given.output}")
+    return 0
+
+
+def _add_roofline(commands: Commands) -> None:
+    roofline = commands.add_parser("roofline", help="how near every encoder engine comes to what this machine can do")
+    _add_common(roofline, "roofline", run=_roofline)
+    roofline.add_argument("--batch", type=int, default=RooflineSettings.batch)
+    roofline.add_argument("--tokens", type=int, default=RooflineSettings.tokens)
+    roofline.add_argument("--repeats", type=int, default=RooflineSettings.repeats)
+    roofline.add_argument("--side", type=int, default=RooflineSettings.side, help="of the matrices whose product is the peak")
+    roofline.add_argument("--threads", type=int, default=RooflineSettings.threads, help="of everything; 0: one for each core")
+
+
+def _roofline(given: argparse.Namespace) -> int:
+    settings = RooflineSettings(
+        batch=given.batch, tokens=given.tokens, repeats=given.repeats, threads=given.threads, side=given.side
+    )
+    bundle = Bundle.open(given.bundle)
+    record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
+    try:
+        measure_roofline(bundle, settings, record)
+        record.finish()
+    finally:
+        show(roofline_table(record.rows))
+    say(f"written to {given.output}")
+    return 0
+
+
+def _add_startup(commands: Commands) -> None:
+    startup = commands.add_parser("startup", help="from the start of a process to its first answer, memory and disk")
+    _add_common(startup, "startup", run=_startup)
+    startup.add_argument("--ways", default=",".join(WAYS), metavar="NAME,…")
+    startup.add_argument("--engines", default="", metavar="NAME,…", help="default: all that ONNX Runtime runs")
+    startup.add_argument("--rounds", type=int, default=StartupSettings.rounds, help="starts of each engine in each way")
+    startup.add_argument("--threads", type=int, default=StartupSettings.threads, help="of each engine; 0: one for each core")
+
+
+def _startup(given: argparse.Namespace) -> int:
+    settings = StartupSettings(
+        ways=_values(given.ways, str), engines=_values(given.engines, str), rounds=given.rounds, threads=given.threads
+    )
+    bundle = Bundle.open(given.bundle)
+    record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
+    try:
+        measure_startup(bundle, settings, record)
+        record.finish()
+    finally:
+        show(startup_table(record.rows))
     say(f"written to {given.output}")
     return 0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -49,15 +49,21 @@ class ThroughputSettings:
 
 @dataclass(frozen=True)
 class Window:
-    """What one window read. A window ends with the batch in which its time is over."""
+    """What one window read, until the batch in which its time was over. cpu_seconds: of all threads of this process."""
 
     texts: int
     seconds: float
+    cpu_seconds: float
 
     @property
     def rate(self) -> float:
         """Texts a second."""
         return self.texts / self.seconds
+
+    @property
+    def cores_used(self) -> float:
+        """How many cores were busy on average: that the threads asked for were there, and no more."""
+        return self.cpu_seconds / self.seconds
 
 
 def measure_throughput(bundle: Bundle, texts: Sequence[str], settings: ThroughputSettings, record: Record) -> None:
@@ -77,7 +83,7 @@ def measure_throughput(bundle: Bundle, texts: Sequence[str], settings: Throughpu
         for turn in range(settings.rounds):
             for name in reversed(names) if turn % 2 else names:
                 found = window(readers[name].read, together, settings.seconds)
-                record.add({"engine": name, "round": turn, "threads": threads, "texts": found.texts, "seconds": found.seconds})
+                record.add({"engine": name, "round": turn, "threads": threads, **asdict(found), "cores_used": found.cores_used})
                 advance(note=f"{name}: {found.rate:.0f} texts/s")
 
 
@@ -90,14 +96,14 @@ def sorted_batches(texts: Sequence[str], *, seed: int) -> list[list[str]]:
 
 def window(read: Callable[[Sequence[str]], None], together: Sequence[Sequence[str]], seconds: float) -> Window:
     """Read batch after batch from the first on, over and over, until ``seconds`` have passed and at least one was read."""
-    texts, began = 0, time.perf_counter()
+    texts, began, cpu_began = 0, time.perf_counter(), time.process_time()
     while True:
         for batch in together:
             read(batch)
             texts += len(batch)
             passed = time.perf_counter() - began
             if passed >= seconds:
-                return Window(texts, passed)
+                return Window(texts, passed, time.process_time() - cpu_began)
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | list[float] | None]]:

@@ -26,6 +26,7 @@ def test_every_engine_gets_its_windows(tiny_bundle: Path, tmp_path: Path, capsys
     assert all(row["seconds"] >= 0.05 and row["texts"] >= 6 and row["threads"] == 1 for row in written["rows"])
     assert written["engines"]["fp32"]["ratio"] == 1.0
     assert written["complete"]
+    assert all(row["cores_used"] < 1.3 for row in written["rows"])  # one thread was asked for
     assert "times fp32" in capsys.readouterr().out
     assert main([*arguments, "--engines", "fp64"]) == 2
     assert "engines names fp64; accepted are fp32, int8" in capsys.readouterr().err
