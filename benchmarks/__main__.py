@@ -1,4 +1,4 @@
-"""python -m benchmarks: latency, quality, ranker, engines, labels."""
+"""python -m benchmarks: latency, quality, ranker, engines, labels; more are in benchmarks/commands.py."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 
 from rich.table import Table
 
+from benchmarks.commands import add_commands
 from benchmarks.engines import measure_engines
 from benchmarks.engines_page import engines_page
-from benchmarks.latency import LatencySettings, Samples, held_out_reviews, measure_latency, read_texts
+from benchmarks.latency import LatencySettings, Samples, held_out_reviews, measure_latency, ratios, read_texts
 from benchmarks.machine import Provenance, provenance
 from benchmarks.ranker import WIDTHS, RankerSettings, measure_ranker, ranker_table
+from benchmarks.record import KEPT
 from bertrec.bundle import Bundle
 from bertrec.errors import InvalidInput
 from bertrec.tensors import ENCODER
@@ -30,6 +32,8 @@ PRESETS = ("quick", "full")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     given = _parser().parse_args(arguments)
+    if "run_recorded" in given:
+        return run_command(lambda: int(given.run_recorded(given)), interrupted=KEPT)
     command = {"latency": _latency, "quality": _quality, "ranker": _ranker, "engines": _engines, "labels": _labels}[given.command]
     left = (
         "what is finished is kept, the same command continues"
@@ -48,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     latency.add_argument("--texts", type=Path, help="one text a line; otherwise held-out reviews of the bundled data")
     latency.add_argument("--rounds", type=int, default=LatencySettings.rounds)
     latency.add_argument("--threads", type=int, default=LatencySettings.threads, help="of each engine; 0: one for each core")
+    latency.add_argument("--grid", action="store_true", help="batches of 1, 8 and 32, at real lengths and at 16, 64, 128 tokens")
     quality = commands.add_parser("quality", help="train, evaluate and study every data set with several seeds")
     quality.add_argument("--preset", choices=PRESETS, default=PRESETS[0])
     quality.add_argument("--data", metavar="DIR|NAME,…", help=f"default: {', '.join([*BUNDLED, *FETCHED])}, where fetched")
@@ -74,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     labels.add_argument("--seed", type=int, default=0)
     labels.add_argument("--runs", type=Path, default=Path("runs/labels"), help="where runs are kept, and reused")
     labels.add_argument("--output", type=Path, default=Path("benchmarks/results/labels.json"))
+    add_commands(commands)
     return parser
 
 
@@ -154,7 +160,7 @@ def _ranker(given: argparse.Namespace) -> int:
 
 def _latency(given: argparse.Namespace) -> int:
     bundle = Bundle.open(given.bundle)
-    settings = LatencySettings(rounds=given.rounds, threads=given.threads)
+    settings = LatencySettings(rounds=given.rounds, threads=given.threads, grid=given.grid)
     texts = read_texts(given.texts) if given.texts else held_out_reviews()
     samples = measure_latency(bundle, texts, settings)
     origin = provenance()
@@ -164,6 +170,7 @@ def _latency(given: argparse.Namespace) -> int:
         "bundle": bundle.fingerprint,
         "settings": asdict(settings),
         "engines": {record.name: dict(record.quality) for record in bundle.manifest.engines if record.model == ENCODER.name},
+        "ratios": ratios(samples),
         "samples": [asdict(row) for row in samples],
     }
     write_json(given.output, content)
@@ -175,9 +182,24 @@ def _latency(given: argparse.Namespace) -> int:
 
 def _table(bundle: Bundle, samples: Sequence[Samples]) -> Table:
     table = Table(title="text in, ten ranked items out: quality and cost of each engine", title_justify="left")
-    columns = ("engine", "NDCG@10", "R@10", "MB", "asked", "p50 ms", "p95 ms", "p99 ms", "texts/s (slowest–fastest round)")
+    columns = (
+        "engine",
+        "NDCG@10",
+        "R@10",
+        "MB",
+        "asked",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "texts/s (slowest–fastest)",
+        "× fp32",
+    )
     for title in columns:
         table.add_column(title, justify="left" if title in ("engine", "asked") else "right")
+    faster = {
+        (one["engine"], one["workload"], one["batch"]): "{:.2f} ({:.2f}–{:.2f})".format(one["ratio"], *one["interval"])
+        for one in ratios(samples)
+    }
     for record in bundle.manifest.engines:
         rows = [row for row in samples if record.model == ENCODER.name and row.engine == record.name]
         for position, row in enumerate(rows):
@@ -189,6 +211,7 @@ def _table(bundle: Bundle, samples: Sequence[Samples]) -> Table:
                 f"1 {row.workload}" if row.batch == 1 else f"{row.batch} {row.workload}",
                 *[f"{row.percentile_ms(percent):.2f}" for percent in (50, 95, 99)],
                 f"{median:.0f} ({slowest:.0f}–{fastest:.0f})",
+                faster.get((row.engine, row.workload, row.batch), "–"),
                 end_section=position == len(rows) - 1,
             )
     return table

@@ -6,22 +6,28 @@ budget for all. Medians over rounds with their spread; every sample goes into th
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from benchmarks.throughput import interval
 from bertrec.answers import DEFAULT_K, Options
-from bertrec.bundle import Bundle
+from bertrec.bundle import REFERENCE_ENGINE, Bundle
 from bertrec.errors import InvalidInput
+from bertrec.text import TextTokenizer
 from client.backends.edge import EdgeBackend
 from train.clothing import load_clothing
 from train.data import split_interactions
 from train.progress import progress
 
 TIMEOUT_S = 60.0
+BATCHES, FIXED_TOKENS = (1, 8, 32), (16, 64, 128)
 WISH_WORDS = 12
 """A wish is the beginning of a review: so many words."""
 
@@ -57,12 +63,16 @@ class Samples:
 
 @dataclass(frozen=True)
 class LatencySettings:
-    """rounds: turns that each engine gets. texts: how many are asked for a turn. threads: intra-op threads of every engine."""
+    """rounds: turns that each engine gets. texts: how many are asked for a turn. threads: intra-op threads of every engine.
+
+    grid: every batch size at every length, instead of wishes and reviews.
+    """
 
     rounds: int = 5
     texts: int = 64
     threads: int = 0
     warm_up: int = 2
+    grid: bool = False
 
     def __post_init__(self) -> None:
         for name in ("rounds", "texts"):
@@ -77,6 +87,48 @@ def workloads(reviews: Sequence[str], settings: LatencySettings) -> list[Workloa
     return [Workload("wish", 1, wishes), Workload("review", 1, chosen), Workload("reviews", 32, chosen)]
 
 
+def grid(reviews: Sequence[str], settings: LatencySettings, count: Callable[[str], int], *, longest: int) -> list[Workload]:
+    """Reviews as they are, and texts of every fixed length, at every batch size; lengths beyond ``longest`` are left out.
+
+    count: text → its tokens. A fixed length is reached from below, to within a word; the encoder pads it to that length.
+    """
+    chosen = tuple(reviews[: settings.texts])
+    works = [Workload("real lengths", batch, chosen) for batch in BATCHES]
+    for tokens in (one for one in FIXED_TOKENS if one <= longest):
+        texts = tuple(of_length(reviews[start:], tokens, count) for start in range(len(chosen)))
+        works += [Workload(f"{tokens} tokens", batch, texts) for batch in BATCHES]
+    return works
+
+
+def of_length(reviews: Sequence[str], tokens: int, count: Callable[[str], int]) -> str:
+    """As many words of the reviews, read on from the first and over again, as make no more than ``tokens``."""
+    words = " ".join(reviews).split()
+    words = list(itertools.islice(itertools.cycle(words), tokens))  # a word is at least one token
+    fewest, most = 1, len(words)
+    while fewest < most:
+        middle = (fewest + most + 1) // 2
+        fewest, most = (middle, most) if count(" ".join(words[:middle])) <= tokens else (fewest, middle - 1)
+    return " ".join(words[:fewest])
+
+
+def ratios(samples: Sequence[Samples]) -> list[dict[str, Any]]:
+    """How many times faster than fp32 each engine was: the median over rounds of medians' ratios, and a 95% interval."""
+    reference = {(row.workload, row.batch): row for row in samples if row.engine == REFERENCE_ENGINE}
+    found = []
+    for row in (row for row in samples if (row.workload, row.batch) in reference):
+        slower = reference[row.workload, row.batch].rounds_s
+        each = [float(np.median(one) / np.median(mine)) for one, mine in zip(slower, row.rounds_s, strict=True)]
+        middle = {"ratio": float(np.median(each)), "interval": interval(each)}
+        found.append({"engine": row.engine, "workload": row.workload, "batch": row.batch, **middle})
+    return found
+
+
+def _token_count(tokenizer: TextTokenizer, text: str) -> int:
+    """Tokens of a text, as many as the encoder reads at most; more where it was cut."""
+    (tokens,) = tokenizer.tokenise([text])
+    return len(tokens.ids) + tokens.truncated
+
+
 def held_out_reviews() -> list[str]:
     """The test texts of the bundled reviews, in the order of their split."""
     dataset = load_clothing()
@@ -87,15 +139,17 @@ def measure_latency(bundle: Bundle, reviews: Sequence[str], settings: LatencySet
     """Time every encoder engine of the bundle under every workload."""
     names = bundle.ort_engines
     backends = {name: EdgeBackend(bundle.folder, engine=name, threads=settings.threads) for name in names}
-    asked = workloads(reviews, settings)
-    samples = {(name, work.name): Samples(name, work.name, work.batch) for work in asked for name in names}
+    longest = bundle.manifest.max_tokens
+    count = partial(_token_count, bundle.tokenizer(bundle.default_engine))
+    asked = grid(reviews, settings, count, longest=longest) if settings.grid else workloads(reviews, settings)
+    samples = {(name, work.name, work.batch): Samples(name, work.name, work.batch) for work in asked for name in names}
     with progress("measuring latency", (settings.rounds + 1) * len(samples)) as advance:
         for turn in range(-1, settings.rounds):  # the first turn warms up, and is not kept
             for work in asked:
-                for name, backend in backends.items():
+                for name, backend in reversed(backends.items()) if turn % 2 else backends.items():
                     seconds = _time(backend, work, settings.warm_up if turn < 0 else len(work.texts))
                     if turn >= 0:
-                        samples[name, work.name].rounds_s.append(seconds)
+                        samples[name, work.name, work.batch].rounds_s.append(seconds)
                     advance()
     return list(samples.values())
 

@@ -101,7 +101,7 @@ def time_engines(
         missing = "texts" if not texts else f"the reference {reference} among {', '.join(names) or 'no engines'}"
         raise InvalidInput(f"engines cannot be timed without {missing}")
     threads = settings.threads or len(os.sched_getaffinity(0))
-    readers = {name: _Reader(bundle, name, threads).read for name in names}
+    readers = {name: EngineReader(bundle, name, threads).read for name in names}
     return time_readers(readers, texts, reference=reference, length=len, settings=settings)
 
 
@@ -191,7 +191,7 @@ def evenly(texts: Sequence[T], most: int, *, length: Callable[[T], int] = len) -
     return [by_length[row] for row in rows.tolist()]
 
 
-class _Reader:
+class EngineReader:
     """One engine with its tokenizer, at so many threads."""
 
     def __init__(self, bundle: Bundle, engine: str, threads: int) -> None:

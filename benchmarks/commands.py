@@ -1,0 +1,199 @@
+"""The commands that write a benchmarks.record.Record, finding by finding: load, scale, throughput, roofline, startup."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from benchmarks.latency import held_out_reviews, read_texts
+from benchmarks.load import SERVERS, LoadSettings, load_table, measure_load
+from benchmarks.record import Record
+from benchmarks.roofline import RooflineSettings, measure_roofline, roofline_table
+from benchmarks.scale import ScaleSettings, growth, measure_scale, scale_table
+from benchmarks.startup import WAYS, StartupSettings, measure_startup, startup_table
+from benchmarks.throughput import ThroughputSettings, measure_throughput, summary, throughput_table
+from bertrec.bundle import Bundle
+from bertrec.errors import InvalidInput
+from train.progress import say, show
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+Value = TypeVar("Value", int, float, str)
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands to a parser's; each sets ``run_recorded``, which takes the parsed arguments and gives the exit status."""
+    _add_load(commands)
+    _add_scale(commands)
+    _add_throughput(commands)
+    _add_roofline(commands)
+    _add_startup(commands)
+
+
+def _add_load(commands: Commands) -> None:
+    load = commands.add_parser("load", help="Triton and the edge server under closed-loop and open-loop load")
+    _add_common(load, "load", run=_load)
+    load.add_argument("--servers", default=",".join(LoadSettings.servers), metavar="NAME,…", help=f"of {', '.join(SERVERS)}")
+    load.add_argument("--protocols", default=",".join(LoadSettings.protocols), metavar="NAME,…")
+    load.add_argument("--clients", default=_joined(LoadSettings.clients), metavar="N,…", help="closed loop; default: %(default)s")
+    load.add_argument("--rates", default=_joined(LoadSettings.rates), metavar="R,…", help="open loop, requests a second, rising")
+    load.add_argument("--seconds", type=float, default=LoadSettings.seconds, help="of each load")
+    load.add_argument("--warm-up-s", type=float, default=LoadSettings.warm_up_s, help="before each load")
+    load.add_argument("--objective-ms", type=float, default=LoadSettings.objective_ms, help="for the 99th percentile")
+    load.add_argument("--engine", help="encoder engine of the bundle (default: the export's choice)")
+    load.add_argument("--threads", type=int, default=LoadSettings.threads, help="of each engine of the edge server")
+
+
+def _load(given: argparse.Namespace) -> int:
+    settings = LoadSettings(
+        servers=_values(given.servers, str),
+        protocols=_values(given.protocols, str),
+        clients=_values(given.clients, int),
+        rates=_values(given.rates, float),
+        seconds=given.seconds,
+        warm_up_s=given.warm_up_s,
+        objective_ms=given.objective_ms,
+        engine=given.engine,
+        threads=given.threads,
+    )
+    bundle, texts = Bundle.open(given.bundle), _texts(given)
+    record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
+    try:
+        measure_load(given.bundle, texts, settings, record)
+        record.finish()
+    finally:
+        show(load_table(record.rows))
+    say(f"written to {given.output}")
+    return 0
+
+
+def _add_scale(commands: Commands) -> None:
+    scale = commands.add_parser("scale", help="the ten best of catalogues of growing size: exact, exact by int8, approximate")
+    _add_common(scale, "scale", run=_scale)
+    scale.add_argument("--sizes", default=_joined(ScaleSettings.sizes), metavar="N,…", help="of the catalogues")
+    scale.add_argument("--queries", type=int, default=ScaleSettings.queries, help="measured; as many others tune the approximate")
+    scale.add_argument("--rounds", type=int, default=ScaleSettings.rounds, help="how often each query is asked")
+    scale.add_argument("--texts-used", type=int, default=ScaleSettings.texts, help="real texts to encode, queries included")
+    scale.add_argument("--engine", help="encoder engine of the bundle (default: the export's choice)")
+    scale.add_argument("--threads", type=int, default=ScaleSettings.threads, help="of every search; 0: one for each core")
+
+
+def _scale(given: argparse.Namespace) -> int:
+    settings = ScaleSettings(
+        sizes=_values(given.sizes, int),
+        queries=given.queries,
+        tuning=given.queries,
+        rounds=given.rounds,
+        texts=given.texts_used,
+        engine=given.engine,
+        threads=given.threads,
+    )
+    bundle, texts = Bundle.open(given.bundle), _texts(given)
+    record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
+    try:
+        measure_scale(bundle, texts, settings, record)
+        record.finish(growth=growth(record.rows))
+    finally:
+        show(scale_table(record.rows))
+    say(f"written to {given.output}")
+    return 0
+
+
+def _add_throughput(commands: Commands) -> None:
+    offline = commands.add_parser("throughput", help="texts that every encoder engine reads a second, offline")
+    _add_common(offline, "throughput", run=_throughput)
+    offline.add_argument("--seconds", type=float, default=ThroughputSettings.seconds, help="of each window")
+    offline.add_argument("--rounds", type=int, default=ThroughputSettings.rounds, help="windows that each engine gets")
+    offline.add_argument("--engines", default="", metavar="NAME,…", help="default: all that ONNX Runtime runs")
+    offline.add_argument("--threads", type=int, default=ThroughputSettings.threads, help="of each engine; 0: one for each core")
+
+
+def _throughput(given: argparse.Namespace) -> int:
+    settings = ThroughputSettings(
+        seconds=given.seconds, rounds=given.rounds, threads=given.threads, engines=_values(given.engines, str)
+    )
+    bundle, texts = Bundle.open(given.bundle), _texts(given)
+    record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
+    try:
+        measure_throughput(bundle, texts, settings, record)
+        record.finish(engines=summary(record.rows))
+    finally:
+        show(throughput_table(record.rows))
+    say(f"written to {given.output}")
+    return 0
+
+
+def _add_roofline(commands: Commands) -> None:
+    roofline = commands.add_parser("roofline", help="how near every encoder engine comes to what this machine can do")
+    _add_common(roofline, "roofline", run=_roofline)
+    roofline.add_argument("--batch", type=int, default=RooflineSettings.batch)
+    roofline.add_argument("--tokens", type=int, default=RooflineSettings.tokens)
+    roofline.add_argument("--repeats", type=int, default=RooflineSettings.repeats)
+    roofline.add_argument("--side", type=int, default=RooflineSettings.side, help="of the matrices whose product is the peak")
+    roofline.add_argument("--threads", type=int, default=RooflineSettings.threads, help="of everything; 0: one for each core")
+
+
+def _roofline(given: argparse.Namespace) -> int:
+    settings = RooflineSettings(
+        batch=given.batch, tokens=given.tokens, repeats=given.repeats, threads=given.threads, side=given.side
+    )
+    bundle = Bundle.open(given.bundle)
+    record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
+    try:
+        measure_roofline(bundle, settings, record)
+        record.finish()
+    finally:
+        show(roofline_table(record.rows))
+    say(f"written to {given.output}")
+    return 0
+
+
+def _add_startup(commands: Commands) -> None:
+    startup = commands.add_parser("startup", help="from the start of a process to its first answer, memory and disk")
+    _add_common(startup, "startup", run=_startup)
+    startup.add_argument("--ways", default=",".join(WAYS), metavar="NAME,…")
+    startup.add_argument("--engines", default="", metavar="NAME,…", help="default: all that ONNX Runtime runs")
+    startup.add_argument("--rounds", type=int, default=StartupSettings.rounds, help="starts of each engine in each way")
+    startup.add_argument("--threads", type=int, default=StartupSettings.threads, help="of each engine; 0: one for each core")
+
+
+def _startup(given: argparse.Namespace) -> int:
+    settings = StartupSettings(
+        ways=_values(given.ways, str), engines=_values(given.engines, str), rounds=given.rounds, threads=given.threads
+    )
+    bundle = Bundle.open(given.bundle)
+    record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
+    try:
+        measure_startup(bundle, settings, record)
+        record.finish()
+    finally:
+        show(startup_table(record.rows))
+    say(f"written to {given.output}")
+    return 0
+
+
+def _add_common(parser: argparse.ArgumentParser, name: str, *, run: Callable[[argparse.Namespace], int]) -> None:
+    parser.add_argument("--bundle", required=True, type=Path, metavar="bundles/NAME")
+    parser.add_argument("--output", type=Path, default=Path(f"results/{name}.json"))
+    parser.add_argument("--texts", type=Path, help="one text a line; otherwise held-out reviews of the bundled data")
+    parser.set_defaults(run_recorded=run)
+
+
+def _texts(given: argparse.Namespace) -> list[str]:
+    return read_texts(given.texts) if given.texts else held_out_reviews()
+
+
+def _joined(values: tuple[Any, ...]) -> str:
+    return ",".join(str(value) for value in values)
+
+
+def _values(joined: str, kind: type[Value]) -> tuple[Value, ...]:
+    """What stands between the commas. Raises InvalidInput for what is not of that kind."""
+    try:
+        return tuple(kind(value.strip()) for value in joined.split(",") if value.strip())
+    except ValueError:
+        raise InvalidInput(f"{joined!r} is not a list of {kind.__name__}; accepted are such values with commas between") from None

@@ -1,0 +1,44 @@
+"""What a benchmark has found so far, on disk after each finding, so that Ctrl-C loses only what was being measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import provenance
+from train.run import write_json
+
+KEPT = "interrupted; what was measured is kept"
+"""What the commands that write a record say on Ctrl-C."""
+
+
+class Record:
+    """A JSON file with where and how something was measured, and the rows found."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        """Write the file with no row yet, so that a path that cannot be written is known before hours are spent."""
+        self._path = path
+        self._content: dict[str, Any] = {"provenance": asdict(provenance()), "complete": False, **settings, "rows": []}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, self._content)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows so far."""
+        return list(self._content["rows"])
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Keep one more row, whatever happens next."""
+        self._content["rows"].append(dict(row))
+        write_json(self._path, self._content)
+
+    def note(self, **more: Any) -> None:  # noqa: ANN401  # anything that JSON holds
+        """Keep what concerns all rows."""
+        self._content.update(more)
+        write_json(self._path, self._content)
+
+    def finish(self, **more: Any) -> None:  # noqa: ANN401  # see above
+        """Say that nothing is missing, and what follows from all rows together."""
+        self.note(**more, complete=True)
