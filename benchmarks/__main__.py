@@ -1,4 +1,4 @@
-"""python -m benchmarks: latency, quality, ranker, engines, labels."""
+"""python -m benchmarks: latency, quality, ranker, engines, labels, faults, edge."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from benchmarks.engines import measure_engines
 from benchmarks.engines_page import engines_page
 from benchmarks.latency import LatencySettings, Samples, held_out_reviews, measure_latency, read_texts
 from benchmarks.machine import Provenance, provenance
+from benchmarks.production import add_production, edge, faults
 from benchmarks.ranker import WIDTHS, RankerSettings, measure_ranker, ranker_table
 from bertrec.bundle import Bundle
 from bertrec.errors import InvalidInput
@@ -30,7 +31,15 @@ PRESETS = ("quick", "full")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     given = _parser().parse_args(arguments)
-    command = {"latency": _latency, "quality": _quality, "ranker": _ranker, "engines": _engines, "labels": _labels}[given.command]
+    command = {
+        "latency": _latency,
+        "quality": _quality,
+        "ranker": _ranker,
+        "engines": _engines,
+        "labels": _labels,
+        "faults": faults,
+        "edge": edge,
+    }[given.command]
     left = (
         "what is finished is kept, the same command continues"
         if given.command in ("quality", "labels")
@@ -74,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     labels.add_argument("--seed", type=int, default=0)
     labels.add_argument("--runs", type=Path, default=Path("runs/labels"), help="where runs are kept, and reused")
     labels.add_argument("--output", type=Path, default=Path("benchmarks/results/labels.json"))
+    add_production(commands)
     return parser
 
 
