@@ -1,4 +1,4 @@
-"""python -m benchmarks: latency, quality, ranker, engines, labels; more are in benchmarks/commands.py."""
+"""python -m benchmarks: latency, quality, ranker, engines, labels, tools, faults, edge; more are in benchmarks/commands.py."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from benchmarks.engines import measure_engines
 from benchmarks.engines_page import engines_page
 from benchmarks.latency import LatencySettings, Samples, held_out_reviews, measure_latency, ratios, read_texts
 from benchmarks.machine import Provenance, provenance
+from benchmarks.production import add_production, edge, faults
 from benchmarks.ranker import WIDTHS, RankerSettings, measure_ranker, ranker_table
 from benchmarks.record import KEPT
 from bertrec.bundle import Bundle
@@ -34,10 +35,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     if "run_recorded" in given:
         return run_command(lambda: int(given.run_recorded(given)), interrupted=KEPT)
-    command = {"latency": _latency, "quality": _quality, "ranker": _ranker, "engines": _engines, "labels": _labels}[given.command]
+    command = {
+        "latency": _latency,
+        "quality": _quality,
+        "ranker": _ranker,
+        "engines": _engines,
+        "labels": _labels,
+        "tools": _tools,
+        "faults": faults,
+        "edge": edge,
+    }[given.command]
     left = (
         "what is finished is kept, the same command continues"
-        if given.command in ("quality", "labels")
+        if given.command in ("quality", "labels", "tools")
         else "nothing was written"
     )
     return run_command(lambda: command(given), interrupted=f"interrupted; {left}")
@@ -79,7 +89,16 @@ def _parser() -> argparse.ArgumentParser:
     labels.add_argument("--seed", type=int, default=0)
     labels.add_argument("--runs", type=Path, default=Path("runs/labels"), help="where runs are kept, and reused")
     labels.add_argument("--output", type=Path, default=Path("benchmarks/results/labels.json"))
+    tools = commands.add_parser("tools", help="what each tool of transfer learning gains and costs, a fit for each")
+    tools.add_argument("--data", default="clothing", metavar="DIR|NAME")
+    tools.add_argument("--minutes", type=float, default=5.0, help="the budget of each fit")
+    tools.add_argument("--seed", type=int, default=0)
+    tools.add_argument("--tools", type=_names, metavar="NAME,…", help="default: all")
+    tools.add_argument("--runs", type=Path, default=Path("runs/tools"), help="where runs are kept, and reused")
+    tools.add_argument("--output", type=Path, default=Path("benchmarks/results/tools.json"))
+    tools.add_argument("--page", type=Path, default=Path("docs/transfer.md"))
     add_commands(commands)
+    add_production(commands)
     return parser
 
 
@@ -98,6 +117,17 @@ def _labels(given: argparse.Namespace) -> int:
     write_json(given.output, content)
     show(labels_table(content))
     say(f"written to {given.output}")
+    return 0
+
+
+def _tools(given: argparse.Namespace) -> int:
+    from benchmarks.tools import TOOLS, ToolSettings, measure_tools, tools_page
+
+    named = tuple(given.tools) if given.tools is not None else tuple(TOOLS)
+    settings = ToolSettings(given.data, minutes=given.minutes, seed=given.seed, tools=named, runs=given.runs)
+    content = measure_tools(settings, given.output)
+    given.page.write_text(tools_page(content), encoding="utf-8")
+    say(f"written to {given.output} and {given.page}")
     return 0
 
 

@@ -66,7 +66,7 @@ class Traffic:
         """One request, whose latency counts from ``due_s`` (time.perf_counter)."""
         driven.lag_us.record_value(_microseconds(time.perf_counter() - due_s))
         try:
-            await self.backend.recommend([text], Options(k=DEFAULT_K), timeout_s=self.timeout_s)
+            await self.backend.answer([text], Options(k=DEFAULT_K), timeout_s=self.timeout_s)
         except BertrecError as error:
             driven.errors[type(error).__name__] += 1
         else:

@@ -113,7 +113,7 @@ def _triton(repository: Path) -> Iterator[int]:
 def _ask(url: str) -> None:
     backend = connect(url)
     try:
-        backend.recommend([TEXT], Options(), timeout_s=TIMEOUT_S)
+        backend.answer([TEXT], Options(), timeout_s=TIMEOUT_S)
     finally:
         backend.close()
 

@@ -47,6 +47,9 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
 }
 """Tool → its switches."""
 
+FIT = ("--preset", "quick")
+"""What all rows have in common."""
+
 
 @dataclass(frozen=True)
 class ToolSettings:
@@ -91,7 +94,7 @@ def measure_tools(settings: ToolSettings, output: Path) -> dict[str, Any]:
 
 def _fit(tool: str, settings: ToolSettings) -> None:
     """In a process of its own, so that its peak memory is its own. Raises InvalidInput where it fails; it has said why."""
-    command = [sys.executable, "-m", "train", "fit", "--data", settings.data, "--preset", "quick", "--seed", str(settings.seed)]
+    command = [sys.executable, "-m", "train", "fit", *FIT, "--data", settings.data, "--seed", str(settings.seed)]
     budget = ["--max-minutes", str(settings.minutes), "--output", str(settings.folder(tool))]
     if subprocess.run([*command, *budget, *TOOLS[tool]], check=False).returncode:
         raise InvalidInput(f"{tool}: python -m train fit {' '.join(TOOLS[tool])} failed; see above")

@@ -16,8 +16,8 @@ from benchmarks.__main__ import main
 from benchmarks.drive import Driven, Traffic, arrivals, closed_loop, open_loop
 from benchmarks.load import LoadSettings, meets
 from benchmarks.record import Record
-from bertrec.answers import Options, Recommendation
 from bertrec.errors import InvalidInput, Unavailable
+from bertrec.questions import Question
 from client.backends import NO_HEADERS
 
 STALL_S = 0.3
@@ -30,9 +30,9 @@ class Stalling:
         self._line = asyncio.Lock()
         self._fails, self._asked = fails, 0
 
-    async def recommend(
-        self, texts: Sequence[str], options: Options, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
-    ) -> list[Recommendation]:
+    async def answer(
+        self, texts: Sequence[str], question: Question, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> list[Any]:
         async with self._line:
             self._asked += 1
             if self._asked == 1:
