@@ -18,12 +18,15 @@ from pathlib import Path
 from bertrec.errors import BertrecError, ServerFailed, Unavailable
 from serving import _supervise
 from serving._flags import Ports, equivalent_commands
+from serving._restarts import MOST_RESTARTS, Restarts
 from serving._watch import Watch
 from serving.assemble import Target, assemble, describe
 from serving.control import CONTROL_FILE, ModelControl
 from serving.probe import probe
 from serving.triton import LOOPBACK, TritonServer
 from serving.update import roll_back, update
+
+log = logging.getLogger(__name__)
 
 BAD_USAGE = 2  # argparse's own code for it
 SERVER_DIED = WRONG_ANSWER = 1
@@ -62,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--log", type=Path, metavar="FILE", help="where Triton's own log goes")
     up.add_argument("--cache-mb", default=0, type=int, metavar="N", help="keep answers in so many MiB (default: 0, none)")
     up.add_argument("--repository", type=Path, metavar="DIR", help="serve this one, which can be updated while it is served")
+    up.add_argument("--no-restart", action="store_true", help="end when the server dies, instead of starting it again")
     up.add_argument("--dry-run", action="store_true", help="print the commands that would serve the same elsewhere, and end")
 
     updating = commands.add_parser("update", help="serve another bundle as a new version, without a pause; or take it back")
@@ -124,19 +128,49 @@ def _repository(given: argparse.Namespace) -> Iterator[Path]:
 
 
 def _serve(given: argparse.Namespace, repository: Path, ports: Ports) -> int:
+    """Serve until the server died once more than it may; it is started anew at the same ports."""
+    restarts, told = Restarts(0 if given.no_restart else MOST_RESTARTS), False
+    while True:
+        began_s, why = time.monotonic(), "Triton ended by itself"
+        try:
+            with _server(given, repository, ports) as server, _known(server, repository):
+                ports = server.ports
+                if not told:
+                    _tell(server)
+                    told = True
+                _watch(server)
+        except ServerFailed as error:
+            if not told:  # what does not start the first time is not mended by starting it again
+                raise
+            why = str(error)
+        pause_s = restarts.pause_s(time.monotonic() - began_s)
+        kept = _keep_log(given.log)
+        if pause_s is None:
+            print(f"error: {why}" + (f"; see {kept}" if kept else ""), file=sys.stderr)
+            return SERVER_DIED
+        log.warning("%s; it is started again in %g s (%s)%s", why, pause_s, restarts.count, f"; see {kept}" if kept else "")
+        time.sleep(pause_s)
+
+
+def _server(given: argparse.Namespace, repository: Path, ports: Ports) -> TritonServer:
     named = {f"{name}_port": port for name, port in vars(ports).items()}
-    options = {"address": given.address, "log_path": given.log, "cache_mb": given.cache_mb}
-    with TritonServer(repository, **named, **options) as server, _known(server, repository):
-        _tell(server)
-        watch, next_look_s = Watch(server.pid, ModelControl(server.http_url, server.control.key)), 0.0
-        while server.is_alive():
-            if time.monotonic() >= next_look_s:
-                with contextlib.suppress(ServerFailed):  # it ended, or hangs, or the next look succeeds
-                    watch.look()
-                next_look_s = time.monotonic() + WATCH_S
-            time.sleep(POLL_S)
-    print("error: Triton ended by itself" + (f"; see {given.log}" if given.log else ""), file=sys.stderr)
-    return SERVER_DIED
+    return TritonServer(repository, **named, address=given.address, log_path=given.log, cache_mb=given.cache_mb)
+
+
+def _watch(server: TritonServer) -> None:
+    """Bring back stubs that died, until the server itself does."""
+    watch, next_look_s = Watch(server.pid, ModelControl(server.http_url, server.control.key)), 0.0
+    while server.is_alive():
+        if time.monotonic() >= next_look_s:
+            with contextlib.suppress(ServerFailed):  # it ended, or hangs, or the next look succeeds
+                watch.look()
+            next_look_s = time.monotonic() + WATCH_S
+        time.sleep(POLL_S)
+
+
+def _keep_log(path: Path | None) -> Path | None:
+    """Move the log of a server that died out of the way of the next one's; returns where it is."""
+    return None if path is None else path.replace(path.with_name(f"{path.name}.died"))
 
 
 @contextlib.contextmanager

@@ -130,6 +130,11 @@ class TritonServer:
         return f"http://{self._host}:{self._started.metrics}/metrics"
 
     @property
+    def ports(self) -> Ports:
+        """Those that it listens on: a number each, also where 0 was wanted."""
+        return self._started
+
+    @property
     def control(self) -> Control:
         """What it takes to load and unload models (:mod:`serving.update`)."""
         return self._control

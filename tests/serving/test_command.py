@@ -17,6 +17,7 @@ import pytest
 
 from bertrec.bundle import Bundle
 from serving.__main__ import main
+from serving._restarts import STEADY_S, Restarts
 from serving.assemble import describe
 from tests.serving.processes import ROOT, members, parent_of, regions, wait_until, working_folders
 
@@ -86,15 +87,38 @@ def test_a_signal_during_the_start_ends_up_too(tiny_bundle: Path, tmp_path: Path
         assert process.wait(20) == 0
 
 
-def test_up_fails_when_the_server_dies(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_up_fails_when_the_server_dies_and_may_not_be_started_again(tiny_bundle: Path, tmp_path: Path) -> None:
     log = tmp_path / "triton.log"
-    with up(tmp_path, "--bundle", str(tiny_bundle), "--log", str(log)) as process:
+    with up(tmp_path, "--bundle", str(tiny_bundle), "--log", str(log), "--no-restart") as process:
         read_until(process, "Ctrl-C")
         os.kill(server_of(process.pid), signal.SIGKILL)
         assert process.wait(20) == 1
         assert process.stderr is not None
-        assert process.stderr.read() == f"error: Triton ended by itself; see {log}\n"
+        assert process.stderr.read() == f"error: Triton ended by itself; see {log}.died\n"
+    assert "Started GRPCInferenceService" in Path(f"{log}.died").read_text()
+
+
+def test_a_server_that_died_is_started_again_at_the_same_address(tiny_bundle: Path, tmp_path: Path) -> None:
+    log = tmp_path / "triton.log"
+    with up(tmp_path, "--bundle", str(tiny_bundle), "--log", str(log)) as process:
+        printed = read_until(process, "Ctrl-C")
+        (url,) = re.findall(r"^gRPC +(\S+)$", printed, re.MULTILINE)
+        os.killpg(server_of(process.pid), signal.SIGABRT)
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        assert said == f"Triton ended by itself; it is started again in 0.5 s (1 of 5); see {log}.died\n"
+        wait_until(lambda: main(["probe", "--url", url, "--bundle", str(tiny_bundle)]) == 0, timeout_s=30)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
     assert "Started GRPCInferenceService" in log.read_text()
+
+
+def test_restarts_are_few_later_and_later_and_counted_anew_after_a_steady_time() -> None:
+    restarts = Restarts(3)
+    assert [restarts.pause_s(1.0) for _ in range(4)] == [0.5, 1.0, 2.0, None]
+    assert restarts.pause_s(STEADY_S) == 0.5
+    assert restarts.count == "1 of 3"
+    assert Restarts(0).pause_s(STEADY_S) is None
 
 
 def test_assemble_tells_how_to_serve_and_that_it_reuses(
