@@ -1,4 +1,4 @@
-"""python -m benchmarks: latency, quality, ranker, engines, labels; more are in benchmarks/commands.py."""
+"""python -m benchmarks: latency, quality, ranker, engines, labels, faults, edge; more are in benchmarks/commands.py."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from benchmarks.engines import measure_engines
 from benchmarks.engines_page import engines_page
 from benchmarks.latency import LatencySettings, Samples, held_out_reviews, measure_latency, ratios, read_texts
 from benchmarks.machine import Provenance, provenance
+from benchmarks.production import add_production, edge, faults
 from benchmarks.ranker import WIDTHS, RankerSettings, measure_ranker, ranker_table
 from benchmarks.record import KEPT
 from bertrec.bundle import Bundle
@@ -34,7 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     if "run_recorded" in given:
         return run_command(lambda: int(given.run_recorded(given)), interrupted=KEPT)
-    command = {"latency": _latency, "quality": _quality, "ranker": _ranker, "engines": _engines, "labels": _labels}[given.command]
+    command = {
+        "latency": _latency,
+        "quality": _quality,
+        "ranker": _ranker,
+        "engines": _engines,
+        "labels": _labels,
+        "faults": faults,
+        "edge": edge,
+    }[given.command]
     left = (
         "what is finished is kept, the same command continues"
         if given.command in ("quality", "labels")
@@ -80,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     labels.add_argument("--runs", type=Path, default=Path("runs/labels"), help="where runs are kept, and reused")
     labels.add_argument("--output", type=Path, default=Path("benchmarks/results/labels.json"))
     add_commands(commands)
+    add_production(commands)
     return parser
 
 

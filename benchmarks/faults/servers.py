@@ -1,0 +1,120 @@
+"""A Triton that dies, hangs, restarts, or loses one of its models."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from benchmarks.faults.outcome import Outcome
+from benchmarks.faults.processes import stub_of
+from benchmarks.faults.stage import Stage, back_again, found
+from bertrec.errors import ServerFailed
+from bertrec.tensors import RECOMMEND
+from serving._watch import Watch
+from serving.control import ModelControl
+from serving.triton import TritonServer
+
+HANG_S = 1.5
+HANG_TIMEOUT_S = 0.5
+"""The calls' deadline while the server hangs: below HANG_S, so that it is the fallback that answers."""
+
+LOAD_S = 1.0
+WATCH_S = 1.0
+
+
+def killed(stage: Stage) -> Outcome:
+    """SIGKILL for the server and its models, then the same server again."""
+    began_s, server = time.monotonic(), stage.server().start()
+    try:
+        with stage.asking(server.grpc_url) as asker:
+            with asker.burst(stage.calls):
+                asker.wait_for_calls(max(1, stage.calls // 10), within_s=stage.timeout_s)
+                os.killpg(server.pid, signal.SIGKILL)
+                unanswered = stage.calls - asker.count.calls
+            server.kill()
+            with stage.again(server):
+                note, broken = back_again(asker, "its start")
+                what = f"kill -9 with {unanswered} of {stage.calls} requests unanswered; started again"
+                return found(asker, Outcome("killed", what, note=note, broken=broken), began_s=began_s)
+    finally:
+        server.kill()
+
+
+def stopped(stage: Stage) -> Outcome:
+    """SIGSTOP under load, SIGCONT after a while: slow, not dead."""
+    began_s, server = time.monotonic(), stage.server().start()
+    what = f"SIGSTOP for {HANG_S:g} s under load, deadline {HANG_TIMEOUT_S:g} s"
+    try:
+        with stage.asking(server.grpc_url, timeout_s=HANG_TIMEOUT_S) as asker:
+            with asker.load(stage.clients):
+                time.sleep(LOAD_S)
+                _signal(server, signal.SIGSTOP)
+                time.sleep(HANG_S)
+                _signal(server, signal.SIGCONT)
+                time.sleep(LOAD_S)
+            if server.is_alive():
+                note, broken = back_again(asker, "SIGCONT and the load's end")
+            else:  # seen of 2.51: boost's interprocess lock gives up, and it aborts; serving up then starts another
+                note, broken = "the server aborted, which python -m serving up mends", ()
+            return found(asker, Outcome("stopped", what, note=note, broken=broken), began_s=began_s)
+    finally:
+        server.kill()
+
+
+def _signal(server: TritonServer, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, number)
+
+
+def restarted(stage: Stage) -> Outcome:
+    """An orderly stop and a new start, under load."""
+    began_s = time.monotonic()
+    with stage.server() as server, stage.asking(server.grpc_url) as asker:
+        with asker.load(stage.clients):
+            time.sleep(LOAD_S)
+            server.stop()
+            time.sleep(LOAD_S)
+            second = stage.again(server).start()
+            time.sleep(LOAD_S)
+        try:
+            note, broken = back_again(asker, "its start")
+            return found(asker, Outcome("restarted", "stopped and started under load", note=note, broken=broken), began_s=began_s)
+        finally:
+            second.kill()
+
+
+def stub(stage: Stage) -> Outcome:
+    """SIGKILL for the process of ``recommend`` alone, with the watch of ``serving up``."""
+    began_s = time.monotonic()
+    with stage.server() as server, _watched(server), stage.asking(server.grpc_url) as asker:
+        with asker.load(stage.clients):
+            time.sleep(LOAD_S)
+            os.kill(stub_of(server.pid, RECOMMEND.name), signal.SIGKILL)
+            time.sleep(4 * WATCH_S)
+        note, broken = back_again(asker, "the load's end")
+        what = f"kill -9 for the process of the model {RECOMMEND.name} under load"
+        return found(asker, Outcome("stub", what, note=note, broken=broken), began_s=began_s)
+
+
+@contextmanager
+def _watched(server: TritonServer) -> Iterator[None]:
+    """What ``python -m serving up`` does beside its server."""
+    watch, done = Watch(server.pid, ModelControl(server.http_url, server.control.key)), threading.Event()
+
+    def look() -> None:
+        while not done.wait(WATCH_S):
+            with contextlib.suppress(ServerFailed):
+                watch.look()
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

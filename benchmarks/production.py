@@ -1,0 +1,72 @@
+"""The commands ``faults`` and ``edge`` of ``python -m benchmarks``: what a bundle does in production."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.edge import EdgeSettings, edge_table, measure_edge
+from benchmarks.faults import SCENARIOS, FaultSettings, faults_page, faults_table, measure_faults
+from benchmarks.latency import held_out_reviews, read_texts
+from benchmarks.machine import provenance
+from bertrec.bundle import Bundle
+from train.progress import say, show
+from train.run import write_json
+
+NOT_AS_IT_SHOULD_BE = 1
+
+
+def add_production(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The two commands' options."""
+    faults = commands.add_parser("faults", help="break real servers under load, and hold every answer against the right one")
+    faults.add_argument("--bundle", required=True, type=Path, metavar="bundles/NAME")
+    faults.add_argument("--only", default="", metavar="NAME,…", help=f"of {', '.join(SCENARIOS)} (default: all)")
+    faults.add_argument("--minutes", type=float, default=FaultSettings.minutes, help="of full load (default: %(default)g)")
+    faults.add_argument("--overload-s", type=float, default=FaultSettings.overload_s, help="default: %(default)g")
+    faults.add_argument("--output", type=Path, default=Path("benchmarks/results/faults.json"))
+    faults.add_argument("--page", type=Path, default=Path("docs/faults.md"))
+    edge = commands.add_parser("edge", help="opening time, memory and latency of a bundle in a process of its own")
+    edge.add_argument("--bundle", required=True, type=Path, metavar="bundles/NAME")
+    edge.add_argument("--texts", type=Path, help="one text a line; otherwise held-out reviews of the bundled data")
+    edge.add_argument("--engine", help="encoder engine (default: the export's choice)")
+    edge.add_argument("--repetitions", type=int, default=EdgeSettings.repetitions, help="processes (default: %(default)s)")
+    edge.add_argument("--queries", type=int, default=EdgeSettings.queries, help="wishes of each process (default: %(default)s)")
+    edge.add_argument("--threads", type=int, default=EdgeSettings.threads, help="of each engine; 0: one for each core")
+    edge.add_argument("--output", type=Path, default=Path("results/edge.json"))
+
+
+def faults(given: argparse.Namespace) -> int:
+    """Returns 1 where something was not as it should be."""
+    only = tuple(name.strip() for name in given.only.split(",") if name.strip())
+    settings = FaultSettings(only=only, minutes=given.minutes, overload_s=given.overload_s)
+    outcomes = measure_faults(given.bundle, settings)
+    origin, fingerprint = provenance(), Bundle.open(given.bundle).fingerprint
+    for path in (given.output, given.page):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{**asdict(outcome), "lost": outcome.lost, "complaints": outcome.complaints} for outcome in outcomes]
+    write_json(
+        given.output, {"provenance": asdict(origin), "bundle": fingerprint, "settings": asdict(settings), "scenarios": rows}
+    )
+    given.page.write_text(faults_page(outcomes, origin, fingerprint), encoding="utf-8")
+    show(faults_table(outcomes))
+    say(f"written to {given.output} and {given.page}")
+    return NOT_AS_IT_SHOULD_BE if any(outcome.complaints for outcome in outcomes) else 0
+
+
+def edge(given: argparse.Namespace) -> int:
+    """Write every sample, and print the table."""
+    settings = EdgeSettings(repetitions=given.repetitions, queries=given.queries, threads=given.threads, engine=given.engine)
+    texts = read_texts(given.texts) if given.texts else held_out_reviews()
+    runs = measure_edge(given.bundle, texts, settings)
+    given.output.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "provenance": asdict(provenance()),
+        "bundle": Bundle.open(given.bundle).fingerprint,
+        "settings": asdict(settings),
+        "runs": [asdict(run) for run in runs],
+    }
+    write_json(given.output, content)
+    show(edge_table(runs))
+    say(f"written to {given.output}")
+    return 0
