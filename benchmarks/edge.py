@@ -30,7 +30,7 @@ MOST_OPEN_S, MOST_RSS_MB, MOST_P50_MS = 0.3, 150.0, 3.0
 ROOT = Path(__file__).parents[1]
 
 PROGRAM = """
-import json, resource, sys, time
+import json, re, resource, sys, time
 began = time.perf_counter()
 from client import Recommender
 imported = time.perf_counter()
@@ -48,7 +48,8 @@ for text in given["texts"]:
     recommender.recommend(text, k=10)
     seconds.append(time.perf_counter() - start)
 cpu = time.process_time() - cpu
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+with open("/proc/self/status") as status:  # getrusage's would be the parent's, where that was larger
+    peak = 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", status.read())[1])
 with open("/proc/self/statm") as statm:
     rss = int(statm.read().split()[1]) * resource.getpagesize()
 json.dump({"import_s": imported - began, "open_s": opened - opening, "first_s": answered - opened, "seconds": seconds,
@@ -59,7 +60,7 @@ json.dump({"import_s": imported - began, "open_s": opened - opening, "first_s": 
 
 @dataclass(frozen=True)
 class EdgeSettings:
-    """repetitions: processes. queries: wishes of each. threads: of each engine, 0 for one a core. engine: None for the default."""
+    """repetitions: processes. queries: wishes of each. threads: per engine, 0 for one a core. engine: None for the default."""
 
     repetitions: int = 10
     queries: int = 200
@@ -75,7 +76,7 @@ class EdgeSettings:
 
 @dataclass(frozen=True)
 class EdgeRun:
-    """One process. open_s: making the recommender, hashing all files included. seconds: (queries,), each call's. cpu_s: of all."""
+    """One process. open_s: making the recommender, hashing all files included. seconds: (queries,), of each call. cpu_s: all."""
 
     import_s: float
     open_s: float

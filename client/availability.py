@@ -9,6 +9,9 @@ from enum import Enum
 
 _logger = logging.getLogger(__name__)
 
+LONGEST_REST_S = 60.0
+"""Unless told to rest for longer: a clock that jumps forwards during an attempt must not make it one of hours."""
+
 
 class State(str, Enum):
     """What a breaker believes of its server."""
@@ -35,7 +38,8 @@ class Breaker:
         """Opens after ``opens_after`` failures in a row, or one that asking again cannot mend.
 
         The server then rests ``rest_s``, or as long as the failed attempt took where that is longer: so one that hangs, where
-        each probe costs a whole timeout, never takes more than half of one caller's time. ``name`` is for the log.
+        each probe costs a whole timeout, hardly takes more than half of one caller's time; but at most LONGEST_REST_S. A clock
+        that is set back ends the rest. ``name`` is for the log.
         """
         self._name = name
         self._opens_after = opens_after
@@ -44,6 +48,7 @@ class Breaker:
         self._lock = threading.Lock()
         self._state = State.CLOSED
         self._failures = 0
+        self._resting_s = 0.0
         self._rests_until = 0.0
         self._failure = ""
 
@@ -60,14 +65,14 @@ class Breaker:
     @property
     def ready(self) -> bool:
         """Whether :meth:`admit` would let a call pass."""
-        return self._state is State.CLOSED or (self._state is State.OPEN and self._clock() >= self._rests_until)
+        return self._state is State.CLOSED or (self._state is State.OPEN and self._has_rested())
 
     def admit(self) -> State | None:
         """CLOSED: ask. HALF_OPEN: ask once, this is the probe, and its end must be told. None: do not ask."""
         with self._lock:
             if self._state is State.CLOSED:
                 return State.CLOSED
-            if self._state is State.HALF_OPEN or self._clock() < self._rests_until:
+            if self._state is State.HALF_OPEN or not self._has_rested():
                 return None
             self._state = State.HALF_OPEN
             return State.HALF_OPEN
@@ -83,7 +88,8 @@ class Breaker:
                     return
                 _logger.warning("%s is unavailable and rests: %s", self._name, failure)
             self._state = State.OPEN
-            self._rests_until = now + max(self._rest_s, now - started)
+            self._resting_s = max(self._rest_s, min(now - started, LONGEST_REST_S))
+            self._rests_until = now + self._resting_s
 
     def answered(self) -> None:
         """The server answered, be it that it refused the input."""
@@ -98,3 +104,7 @@ class Breaker:
         with self._lock:
             if self._state is State.HALF_OPEN:
                 self._state = State.OPEN
+
+    def _has_rested(self) -> bool:
+        left_s = self._rests_until - self._clock()
+        return left_s <= 0 or left_s > 2 * self._resting_s  # so much was never to rest: the clock was set back

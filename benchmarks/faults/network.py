@@ -131,7 +131,6 @@ def clock(stage: Stage) -> Outcome:
                     hands.moved_s += jump_s
                     if number == 0:
                         server.kill()
-            hands.moved_s += abs(sum(JUMPS_S))  # back to where it was: a breaker that rests until then would rest for days
             with stage.again(server):
                 note, broken = back_again(asker, "its start")
                 if asker.count.by_edge == 0:

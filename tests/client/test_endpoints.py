@@ -46,6 +46,20 @@ def test_a_breaker_opens_at_once_for_what_no_retry_mends(breaker: Breaker, clock
     assert breaker.state is State.OPEN
 
 
+def test_a_clock_that_jumps_makes_no_rest_of_days(breaker: Breaker, clock: ManualClock) -> None:
+    started = clock()
+    clock.advance(86_400)  # during the attempt
+    breaker.failed("gone", started=started, for_good=True)
+    clock.advance(59.9)
+    assert breaker.admit() is None
+    clock.advance(0.2)
+    assert breaker.admit() is State.HALF_OPEN
+    fail(breaker, clock)
+    clock.advance(-3_600)
+    assert breaker.ready
+    assert breaker.admit() is State.HALF_OPEN
+
+
 def test_a_half_open_breaker_admits_one_probe(breaker: Breaker, clock: ManualClock) -> None:
     fail(breaker, clock, for_good=True)
     clock.advance(0.99)

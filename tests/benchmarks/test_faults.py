@@ -1,0 +1,109 @@
+"""The scenarios count what they should: known right answers, typed errors, what comes after the fault."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.faults import FaultSettings, Outcome, faults_page, measure_faults
+from benchmarks.faults.asking import Asker, Known
+from benchmarks.faults.proxy import Proxy
+from benchmarks.machine import provenance
+from client import Recommender, ServedBy
+from serving.triton import TritonServer
+
+
+@pytest.fixture(scope="module")
+def known(tiny_bundle: Path) -> Known:
+    return Known(tiny_bundle)
+
+
+def test_an_answer_is_right_by_items_scores_and_bundle(known: Known, tiny_bundle: Path) -> None:
+    text, other = known.texts[:2]
+    with Recommender(bundle=tiny_bundle, threads=1) as recommender:
+        answer, foreign = recommender.recommend(text, k=5), recommender.recommend(other, k=5)
+    first, *rest = answer.items
+    assert known.is_right(text, answer)
+    assert known.is_right(text, replace(answer, items=(replace(first, score=first.score + 0.01), *rest)))
+    for wrong in (
+        foreign,
+        replace(answer, items=answer.items[:4]),
+        replace(answer, items=(replace(first, score=first.score + 0.1), *rest)),
+        replace(answer, items=(replace(first, item_id=rest[-1].item_id), *rest)),
+        replace(answer, items=tuple(reversed(answer.items))),
+        replace(answer, bundle="another"),
+    ):
+        assert not known.is_right(text, wrong)
+
+
+def test_connections_cut_and_refused_are_counted_as_typed_errors_and_served_afterwards(
+    known: Known, triton: TritonServer
+) -> None:
+    with Proxy(triton.ports.grpc) as proxy, Recommender(f"grpc://127.0.0.1:{proxy.port}") as recommender:
+        asker = Asker(recommender, known, timeout_s=1.0)
+        assert asker.wait_for(ServedBy.TRITON, within_s=10) is not None
+        before = asker.count.calls
+        proxy.cut_after = 20
+        proxy.drop()
+        assert asker.ask() is None
+        proxy.cut_after, proxy.refuses = None, True
+        proxy.drop()
+        assert asker.ask() is None
+        assert proxy.cuts
+        assert proxy.refusals
+        assert sum(asker.count.refused.values()) == 2
+        assert set(asker.count.refused) <= {"Transient", "DeadlineExceeded", "Unavailable"}
+        proxy.refuses = False
+        assert asker.wait_for(ServedBy.TRITON, within_s=10) is not None
+        assert (asker.count.wrong, asker.count.untyped) == (0, 0)
+        assert asker.count.calls >= before + 3
+
+
+def test_many_clients_get_answers_or_typed_errors(tiny_bundle: Path) -> None:
+    settings = FaultSettings(only=["overload"], overload_s=1.5, many_clients=16)
+    (outcome,) = measure_faults(tiny_bundle, settings)
+    assert (outcome.wrong, outcome.untyped, outcome.next_by, outcome.broken) == (0, 0, "triton", ())
+    assert outcome.calls > 16
+    assert outcome.lost == 0
+
+
+def test_the_command_writes_the_result_and_the_page(tiny_bundle: Path, tmp_path: Path) -> None:
+    output, page = tmp_path / "results/faults.json", tmp_path / "docs/faults.md"
+    given = ["--bundle", str(tiny_bundle), "--only", "flipped", "--output", str(output), "--page", str(page)]
+    assert main(["faults", *given]) == 0
+    (scenario,) = json.loads(output.read_text())["scenarios"]
+    assert scenario["refused"] == {"InvalidBundle": scenario["calls"]}
+    assert scenario["calls"] == 2 * sum(path.is_file() for path in tiny_bundle.rglob("*"))
+    assert scenario["complaints"] == []
+    assert f"| flipped | {scenario['calls']} | 0 | 0 | no fallback |" in page.read_text()
+
+
+def test_what_is_not_as_it_should_be_is_said() -> None:
+    bad = Outcome("killed", "kill -9", calls=9, wrong=1, untyped=2, refused={"Transient": 3}, late_ms=60.0, broken=("it leaks",))
+    said = "1 wrong answers; 2 untyped errors; 3 lost calls; the next call was not answered; "
+    said += "p99.9 is 60 ms beyond the deadline, accepted are 50; it leaks"
+    assert "; ".join(bad.complaints) == said
+    skipped = Outcome("disk", "the disk is full", skipped="mounting is not allowed")
+    assert skipped.complaints == []
+    assert replace(bad, with_fallback=False).lost == 0
+    page = faults_page([bad, skipped], provenance(), "0123456789abcdef")
+    assert f"**Not as it should be: {said}.**" in page
+    assert "- **disk**: the disk is full. Skipped: mounting is not allowed." in page
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--only", "killed,fire"], "there is no scenario fire; accepted are killed, stopped"),
+        (["--minutes", "0"], "minutes is 0.0; accepted is a number above 0"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str], message: str
+) -> None:
+    assert main(["faults", "--bundle", str(tmp_path), "--output", str(tmp_path / "faults.json"), *given]) == 2
+    assert message in capsys.readouterr().err
