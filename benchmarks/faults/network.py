@@ -19,6 +19,9 @@ PHASE_S = 1.0
 CUTS = (1, 20, 200, 600)
 """After so many bytes an answer ends: in the protocol's first frame, in the headers, in the body."""
 
+MOST_BACKOFF_S = 20.0
+"""How long gRPC may wait before it connects again, and is refused."""
+
 JUMPS_S = (3600.0, -7200.0, 86400.0, -1e6)
 
 
@@ -48,7 +51,10 @@ def _mistreat(asker: Asker, proxy: Proxy, clients: int) -> None:
             time.sleep(PHASE_S)
         proxy.cut_after, proxy.refuses = None, True
         proxy.drop()
+        ends_s = time.monotonic() + MOST_BACKOFF_S
         time.sleep(2 * PHASE_S)
+        while not proxy.refusals and time.monotonic() < ends_s:
+            time.sleep(PHASE_S / 10)
         proxy.refuses = False
 
 

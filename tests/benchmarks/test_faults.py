@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,15 +53,18 @@ def test_connections_cut_and_refused_are_counted_as_typed_errors_and_served_afte
         assert asker.ask() is None
         proxy.cut_after, proxy.refuses = None, True
         proxy.drop()
-        assert asker.ask() is None
+        ends_s, failed = time.monotonic() + 15, 1
+        while not proxy.refusals:  # gRPC itself waits before it connects again
+            assert asker.ask() is None
+            failed += 1
+            assert time.monotonic() < ends_s, "nobody connected"
         assert proxy.cuts
-        assert proxy.refusals
-        assert sum(asker.count.refused.values()) == 2
+        assert sum(asker.count.refused.values()) == failed
         assert set(asker.count.refused) <= {"Transient", "DeadlineExceeded", "Unavailable"}
         proxy.refuses = False
         assert asker.wait_for(ServedBy.TRITON, within_s=10) is not None
         assert (asker.count.wrong, asker.count.untyped) == (0, 0)
-        assert asker.count.calls >= before + 3
+        assert asker.count.calls > before + failed
 
 
 def test_many_clients_get_answers_or_typed_errors(tiny_bundle: Path) -> None:
