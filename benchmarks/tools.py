@@ -138,17 +138,17 @@ def tools_page(content: Mapping[str, Any]) -> str:
 
 def _line(row: Mapping[str, Any]) -> str:
     fused, alone, cost = row["asked"][FUSED], row["asked"][TEXT_ALONE], row["cost"]
-    shown = [_shown(fused["as-written"]), _shown(alone["as-written"])]
-    shown += [_shown(alone[kind]) if kind in alone else "–" for kind in QUERIES[1:]]
+    asked = [fused["as-written"], *(alone.get(kind) for kind in QUERIES)]
+    shown = ["–" if one is None else _shown(one, row["tool"] == BASE) for one in asked]
     switches = " ".join(row["switches"])
     figures = [f"{row['minutes']:.1f}", f"{cost['trained_parameters']:,}", f"{cost['peak_memory_mb']:,.0f}"]
     return f"| {row['tool']} | {f'`{switches}`' if switches else ''} | {' | '.join([*shown, *figures])} |"
 
 
-def _shown(one: Mapping[str, Any]) -> str:
+def _shown(one: Mapping[str, Any], base: bool) -> str:
     """NDCG@10, and how it differs from the base row's."""
     difference = one["difference"]
-    if not difference["value"] and not difference["low"]:
+    if base:
         return f"{one['first']:.4f}"
     sure = difference["low"] > 0 or difference["high"] < 0
     return f"{one['first']:.4f} ({difference['value']:+.4f}{'*' if sure else ''})"

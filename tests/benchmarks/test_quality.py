@@ -65,7 +65,8 @@ def test_a_figure_at_the_top_is_that_of_the_evaluations(measured: Measured) -> N
 
 def test_the_details_hold_what_was_asked_and_where(measured: Measured) -> None:
     details = measured.content["details"]["quick"]["checkerboard"]
-    assert list(details["kinds"]) == ["as-written", "class-masked", "typos", CORRECTED, TYPOS_CORRECTED]  # nobody has a history
+    asked = ["as-written", "class-masked", "typos", "synonyms", "word-order"]  # nobody has a history
+    assert list(details["kinds"]) == [*asked, CORRECTED, TYPOS_CORRECTED]
     assert details["seeds"] == [0, 1]
     assert [run["settings"]["seed"] for run in details["runs"]] == [0, 1]
     assert all(run["minutes"] >= 0 for run in details["runs"])
