@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -114,7 +115,7 @@ class Manifest:
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """sha256 (64 hex digits) over the manifest's content, and so over every file of the bundle."""
         content = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))

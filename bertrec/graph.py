@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertrec.signals import analyse
+from bertrec.tensors import MAX_BATCH_SIZE
 
 GAZETTEER_FILE = "graph_gazetteer.json"
 VECTORS_FILE = "graph_vectors.npy"
@@ -134,9 +135,14 @@ class GraphSignal:
         having = np.maximum(np.bincount(self.edges[:, 0], minlength=len(self.entities)), 1)
         return np.asarray(1.0 - np.log(having) / np.log(max(items, 2)), np.float64)
 
+    @cached_property
+    def _mentions(self) -> Callable[[str], tuple[Mention, ...]]:
+        """What the gazetteer finds; every item of a list is explained by the same text."""
+        return lru_cache(maxsize=MAX_BATCH_SIZE)(lambda text: tuple(self._gazetteer.mentions(text)))
+
     def mentions(self, text: str) -> list[Mention]:
         """The entities that a text names, in its order; where phrases overlap, the longest from the left counts."""
-        return list(self._gazetteer.mentions(text))
+        return list(self._mentions(text))
 
     def vectors_of(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(batch, graph) float32: the mean over the distinct entities of each text, of length 1; zeros where none is named."""
