@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bertrec.bundle import Bundle, EngineRecord
 from bertrec.errors import InvalidInput
-from bertrec.tensors import ENCODER
+from bertrec.tensors import ENCODER, MATCHER
 from export.verdict import IS_REFERENCE, PASSED, REJECTED
 from train.progress import say, show
 
@@ -24,6 +24,8 @@ CHART = "engines"
 """The chart's file, which gets the endings .png and .svg."""
 NOTHING = "–"
 NAME_WIDTH = 20
+ACCURACY = "_accuracy"
+"""The ending of a head's metric in the quality of an encoder engine."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -37,6 +39,9 @@ def run(given: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
     bundle = Bundle.open(given.bundle)
     show(engine_table(bundle))
+    for table in (matcher_table(bundle), heads_table(bundle)):
+        if table.row_count:
+            show(table)
     show(reason_table(bundle))
     for path in write_chart(bundle, given.output):
         say(f"written to {path}")
@@ -72,6 +77,45 @@ def engine_table(bundle: Bundle) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     for record in bundle.manifest.engines:
         table.add_row(*_row(bundle, record))
+    return table
+
+
+def matcher_table(bundle: Bundle) -> Table:
+    """The matcher's engines: AUC with its difference to the reference's (95%), and the share of decisions that are the same."""
+    table = _table("the matcher")
+    table.add_column("engine", overflow="fold", min_width=NAME_WIDTH)
+    for title in ("MB", "AUC, item fits", "AUC, writer recommends", "alike", "ms", "texts/s", "×"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for record in (one for one in bundle.manifest.engines if one.model == MATCHER.name):
+        table.add_row(
+            f"{record.name} {record.verdict}",
+            f"{_size_bytes(bundle, record) / 1e6:.1f}",
+            *(_auc(record.quality, task) for task in ("fits", "recommends")),
+            _number(record.parity, "decision_agreement", ".3f"),
+            _number(record.latency, "single_ms_median", ".2f"),
+            _number(record.latency, "texts_per_s_median", ",.0f"),
+            _number(record.latency, "throughput_ratio", ".2f"),
+        )
+    return table
+
+
+def _auc(quality: Mapping[str, float], task: str) -> str:
+    if f"{task}_auc_difference" not in quality:
+        return _number(quality, f"{task}_auc", ".4f")
+    difference, low, high = (quality[f"{task}_auc_difference{end}"] for end in ("", "_low", "_high"))
+    return f"{quality[f'{task}_auc']:.4f} {difference:+.4f} ({low:+.4f}…{high:+.4f})"
+
+
+def heads_table(bundle: Bundle) -> Table:
+    """The accuracy of each classification head on the vectors of each encoder engine."""
+    encoders = [record for record in bundle.manifest.engines if record.model == ENCODER.name]
+    columns = list(dict.fromkeys(name for record in encoders for name in record.quality if name.endswith(ACCURACY)))
+    table = _table("accuracy of the heads, by the engine that reads the text")
+    table.add_column("engine", overflow="fold", min_width=NAME_WIDTH)
+    for name in columns:
+        table.add_column(name.removesuffix(ACCURACY), justify="right")
+    for record in encoders if columns else []:
+        table.add_row(record.name, *(_number(record.quality, name, ".3f") for name in columns))
     return table
 
 

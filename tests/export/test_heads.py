@@ -15,6 +15,7 @@ from bertrec.errors import InvalidBundle
 from bertrec.labels import SENTIMENT, SENTIMENTS
 from bertrec.tensors import HEADS
 from export import heads as heads_module
+from export.__main__ import main
 from export.heads import add_heads, export_heads
 from train.evaluate import run_dataset, run_examples
 from train.heads import load_heads
@@ -72,3 +73,15 @@ def test_an_export_that_is_another_network_is_refused(whole_run: Run, tmp_path: 
     vectors = np.random.default_rng(0).normal(size=(20, 32)).astype(np.float32)
     with pytest.raises(InvalidBundle, match="the heads' engine is not what it was exported from: a probability differs by"):
         add_heads(whole_run, tmp_path, vectors, dataset=dataset, examples=run_examples(whole_run, dataset))
+
+
+def test_the_report_shows_matcher_and_heads(whole_bundle: Bundle, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["report", "--bundle", str(whole_bundle.folder), "--output", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    printed = said.out + said.err
+    matcher = next(record for record in whole_bundle.manifest.engines if (record.model, record.name) == ("matcher", "int8"))
+    assert f"{matcher.quality['recommends_auc']:.4f} {matcher.quality['recommends_auc_difference']:+.4f}" in printed
+    reference = whole_bundle.engine("encoder", "fp32").quality
+    (name, *_) = [name for name in reference if name.endswith("_accuracy")]
+    assert f"{reference[name]:.3f}" in printed
+    assert "accuracy of the heads" in printed
