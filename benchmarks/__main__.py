@@ -1,4 +1,4 @@
-"""python -m benchmarks: latency, quality, ranker, engines, labels, tools, faults, edge; more are in benchmarks/commands.py."""
+"""python -m benchmarks: latency, quality, ranker, engines, labels, tools, compare, faults, edge, and benchmarks/commands.py."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.table import Table
 
 from benchmarks.commands import add_commands
+from benchmarks.compare import change_table, compare_results
 from benchmarks.engines import measure_engines
 from benchmarks.engines_page import engines_page
 from benchmarks.latency import LatencySettings, Samples, held_out_reviews, measure_latency, ratios, read_texts
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "engines": _engines,
         "labels": _labels,
         "tools": _tools,
+        "compare": _compare,
         "faults": faults,
         "edge": edge,
     }[given.command]
@@ -97,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     tools.add_argument("--runs", type=Path, default=Path("runs/tools"), help="where runs are kept, and reused")
     tools.add_argument("--output", type=Path, default=Path("benchmarks/results/tools.json"))
     tools.add_argument("--page", type=Path, default=Path("docs/transfer.md"))
+    compare = commands.add_parser("compare", help="what changed between two results beyond noise; ends with 1 if for the worse")
+    compare.add_argument("old", type=Path, metavar="old.json")
+    compare.add_argument("new", type=Path, metavar="new.json")
     add_commands(commands)
     add_production(commands)
     return parser
@@ -118,6 +123,12 @@ def _labels(given: argparse.Namespace) -> int:
     show(labels_table(content))
     say(f"written to {given.output}")
     return 0
+
+
+def _compare(given: argparse.Namespace) -> int:
+    changes = compare_results(given.old, given.new)
+    show(change_table(changes))
+    return int(any(change.verdict == "worse" for change in changes))
 
 
 def _tools(given: argparse.Namespace) -> int:
