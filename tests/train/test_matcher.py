@@ -100,7 +100,7 @@ def test_reranking_adds_weighted_log_odds_and_leaves_what_is_no_candidate_behind
 
 
 def test_an_interrupted_training_continues_to_the_same_matcher(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["train.matcher.fit"]
+    module = sys.modules["train.passes"]
     quick = dataclasses.replace(QUICK, epochs=2)
     copy = open_run(shutil.copytree(run.folder, tmp_path / "run", ignore=shutil.ignore_patterns(MATCHER_FOLDER)))
     fit_matcher(copy, quick)

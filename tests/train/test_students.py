@@ -111,7 +111,7 @@ def test_a_layer_student_keeps_the_first_layer_and_refuses_to_keep_them_all(teac
 def test_an_interrupted_distillation_continues_to_the_same_student(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = sys.modules[distil.__module__]
+    module = sys.modules["train.passes"]
     copy = open_run(shutil.copytree(run.folder, tmp_path / "run", ignore=shutil.ignore_patterns("students")))
     whole = distil(copy, lessons("static")).folder / STATIC_FILE
     weights = whole.read_bytes()

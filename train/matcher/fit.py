@@ -25,7 +25,8 @@ from train.matcher.lessons import Lessons, lessons_of, tensors
 from train.matcher.measure import Told, choose_weight, reranked, tell_apart, verdicts
 from train.matcher.network import MATCHER_FILE, Matcher
 from train.matcher.settings import MatcherSettings
-from train.optimise import CHECKPOINT_EVERY_S, Budget, Training, set_learning_rates, step_down
+from train.optimise import Budget, Training
+from train.passes import learn_pass
 from train.precision import autocast
 from train.progress import progress, say
 from train.rankers import InterestVectors
@@ -151,21 +152,22 @@ def _epoch(
     """What is left of one pass; False where the deadline cut it short."""
     batches = list(length_sorted_batches(train.lengths, settings.batch_size, np.random.default_rng([settings.seed, 8, epoch])))
     matcher.train()
-    saved = time.monotonic()
-    for rows in batches[training.step - epoch * len(batches) :]:
-        done = budget.share(training.step / (settings.epochs * len(batches)))
-        if done > 1.0:
-            return False
-        set_learning_rates(training.optimiser, [settings.learning_rate], done)
+
+    def loss_of(rows: NDArray[np.int64]) -> Tensor:
         with autocast(settings.precision):
-            loss = _loss(matcher, train, rows, np.random.default_rng([settings.seed, 9, training.step]))
-        note = step_down(training.optimiser, loss)
-        training.step += 1
-        advance(note=f"loss {note:.3f}")
-        if time.monotonic() - saved > CHECKPOINT_EVERY_S:
-            save()
-            saved = time.monotonic()
-    return True
+            return _loss(matcher, train, rows, np.random.default_rng([settings.seed, 9, training.step]))
+
+    return learn_pass(
+        training,
+        batches,
+        loss_of,
+        epoch=epoch,
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        budget=budget,
+        save=save,
+        advance=advance,
+    )
 
 
 def _loss(matcher: Matcher, train: Lessons, rows: NDArray[np.int64], random: np.random.Generator) -> Tensor:

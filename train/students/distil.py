@@ -23,7 +23,8 @@ from train.encoder import Encoder
 from train.evaluate import run_examples
 from train.examples import Examples, Pairs
 from train.fusion import gains
-from train.optimise import CHECKPOINT_EVERY_S, Budget, Training, set_learning_rates, step_down
+from train.optimise import Budget, Training
+from train.passes import learn_pass
 from train.progress import progress, say
 from train.rankers import fused_ranker
 from train.run import Run, source_commit, write_json
@@ -220,21 +221,22 @@ def _epoch(
     random = np.random.default_rng([settings.seed, 7, epoch])
     batches = list(length_sorted_batches(lessons.lengths, settings.batch_size, random))
     student.train()
-    saved = time.monotonic()
-    for rows in batches[training.step - epoch * len(batches) :]:
-        done = budget.share(training.step / (settings.epochs * len(batches)))
-        if done > 1.0:
-            return False
-        set_learning_rates(training.optimiser, [settings.learning_rate], done)
+
+    def loss_of(rows: NDArray[np.int64]) -> Tensor:
         input_ids, mask = padded([lessons.tokens[row].ids for row in rows])
-        vectors = student(input_ids, _thinned(mask, settings, training.step))
-        loss = step_down(training.optimiser, lessons.loss(vectors, rows, settings))
-        training.step += 1
-        advance(note=f"loss {loss:.3f}")
-        if time.monotonic() - saved > CHECKPOINT_EVERY_S:
-            save()
-            saved = time.monotonic()
-    return True
+        return lessons.loss(student(input_ids, _thinned(mask, settings, training.step)), rows, settings)
+
+    return learn_pass(
+        training,
+        batches,
+        loss_of,
+        epoch=epoch,
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        budget=budget,
+        save=save,
+        advance=advance,
+    )
 
 
 def _thinned(mask: Tensor, settings: StudentSettings, step: int) -> Tensor:
