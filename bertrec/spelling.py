@@ -69,7 +69,7 @@ class SpellingCorrector:
     def _index(self) -> tuple[Any, Any]:
         """Symspellpy's index of the words that can be corrections, and the verbosity that gives the best of them.
 
-        It takes 0.2 s and 10 MB for 10,000 words, so the first unknown word makes it; who never meets one opens sooner.
+        Making it is most of what opening a bundle would cost, so the first unknown word makes it.
         """
         from symspellpy import SymSpell, Verbosity  # 0.1 s, which only who corrects pays
 

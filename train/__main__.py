@@ -93,23 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     fit_parser.add_argument(
         "--track", choices=[one.value for one in Tracking], default=Tracking.TENSORBOARD.value, help="who keeps the curves"
     )
-    distil_parser = commands.add_parser("distil", help="train a smaller network that imitates a run's encoder")
-    distil_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
-    distil_parser.add_argument(
-        "--student", required=True, metavar="static|layers-N|pruned-P", help="N layers kept, P percent removed"
-    )
-    distil_parser.add_argument("--epochs", type=int, help="passes over the texts")
-    distil_parser.add_argument("--seed", type=int, default=0)
-    distil_parser.add_argument("--max-minutes", type=float, help="stop training after so long")
-    matcher_parser = commands.add_parser("matcher", help="train a cross-encoder that says whether an item fits a text")
-    matcher_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
-    matcher_parser.add_argument("--epochs", type=int, help="passes over the texts")
-    matcher_parser.add_argument("--seed", type=int, default=0)
-    matcher_parser.add_argument("--precision", choices=[one.value for one in Precision], help="of the matrix products (auto)")
-    matcher_parser.add_argument("--max-minutes", type=float, help="stop training after so long")
-    heads_parser = commands.add_parser("heads", help="train sentiment and topic heads on a run's frozen encoder")
-    heads_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
-    heads_parser.add_argument("--seed", type=int, default=0)
+    _add_networks(commands)
     evaluate_parser = commands.add_parser("evaluate", help="measure a run on held-out texts, beside the baselines")
     evaluate_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
     evaluate_parser.add_argument("--split", choices=SPLITS, default=TEST)
@@ -169,6 +153,27 @@ def _add_card(commands: Commands) -> None:
     parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
     parser.add_argument("--fairness", type=Path, metavar="FILE", help=f"default: {FAIRNESS_FILE} in the run, if it is there")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE.md")
+
+
+def _add_networks(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The commands that train a network beside a run's encoder."""
+    distil_parser = commands.add_parser("distil", help="train a smaller network that imitates a run's encoder")
+    distil_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
+    distil_parser.add_argument(
+        "--student", required=True, metavar="static|layers-N|pruned-P", help="N layers kept, P percent removed"
+    )
+    distil_parser.add_argument("--epochs", type=int, help="passes over the texts")
+    distil_parser.add_argument("--seed", type=int, default=0)
+    distil_parser.add_argument("--max-minutes", type=float, help="stop training after so long")
+    matcher_parser = commands.add_parser("matcher", help="train a cross-encoder that says whether an item fits a text")
+    matcher_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
+    matcher_parser.add_argument("--epochs", type=int, help="passes over the texts")
+    matcher_parser.add_argument("--seed", type=int, default=0)
+    matcher_parser.add_argument("--precision", choices=[one.value for one in Precision], help="of the matrix products (auto)")
+    matcher_parser.add_argument("--max-minutes", type=float, help="stop training after so long")
+    heads_parser = commands.add_parser("heads", help="train sentiment and topic heads on a run's frozen encoder")
+    heads_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
+    heads_parser.add_argument("--seed", type=int, default=0)
 
 
 def _names(joined: str) -> list[str]:
