@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,9 @@ from tests import tiny
 
 if TYPE_CHECKING:
     from serving.triton import TritonServer
+
+NARROW_QUEUE = 4
+"""Requests that the recommend of narrow_triton lets wait."""
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +51,18 @@ def full_triton(tmp_path_factory: pytest.TempPathFactory, full_bundle: Path) -> 
     from serving.triton import TritonServer
 
     with TritonServer(assemble(full_bundle, tmp_path_factory.mktemp("repository") / "full", target=Target.CPU)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def narrow_triton(tmp_path_factory: pytest.TempPathFactory, triton_repository: Path) -> Iterator[TritonServer]:
+    """A real Triton whose recommend queues few requests, so that its queue is filled by load alone."""
+    from serving.triton import TritonServer
+
+    repository = shutil.copytree(triton_repository, tmp_path_factory.mktemp("repository") / "narrow")
+    config = repository / "models/recommend/configs/cpu.pbtxt"
+    config.write_text(re.sub(r"max_queue_size: \d+", f"max_queue_size: {NARROW_QUEUE}", config.read_text()))
+    with TritonServer(repository) as server:
         yield server
 
 
