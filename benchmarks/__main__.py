@@ -93,7 +93,6 @@ def _parser() -> argparse.ArgumentParser:
     labels.add_argument("--output", type=Path, default=Path("benchmarks/results/labels.json"))
     tools = commands.add_parser("tools", help="what each tool of transfer learning gains and costs, a fit for each")
     tools.add_argument("--data", default="clothing", metavar="DIR|NAME")
-    tools.add_argument("--minutes", type=float, default=5.0, help="the budget of each fit")
     tools.add_argument("--seed", type=int, default=0)
     tools.add_argument("--tools", type=_names, metavar="NAME,…", help="default: all")
     tools.add_argument("--runs", type=Path, default=Path("runs/tools"), help="where runs are kept, and reused")
@@ -135,7 +134,7 @@ def _tools(given: argparse.Namespace) -> int:
     from benchmarks.tools import TOOLS, ToolSettings, measure_tools, tools_page
 
     named = tuple(given.tools) if given.tools is not None else tuple(TOOLS)
-    settings = ToolSettings(given.data, minutes=given.minutes, seed=given.seed, tools=named, runs=given.runs)
+    settings = ToolSettings(given.data, seed=given.seed, tools=named, runs=given.runs)
     content = measure_tools(settings, given.output)
     given.page.write_text(tools_page(content), encoding="utf-8")
     say(f"written to {given.output} and {given.page}")

@@ -109,6 +109,7 @@ def fit(source: str, settings: FitSettings, output: Path, *, track: Tracking = T
         trained_layers=settings.trained_layers,
         seed=settings.seed,
         deadline=clock.deadline(READING_SHARE),
+        precision=settings.precision,
     )
     learned_from = training_set(states, examples, encoder, tokenizer, vocabulary.get_vocab(), settings)
     tuning = _fine_tune(run, encoder, learned_from, examples, settings, clock, track)

@@ -32,7 +32,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adversarial-epsilon", type=float, metavar="SHARE", help="how far, of a text's length (0.02)")
     parser.add_argument("--adversarial-steps", type=int, metavar="N", help="ascents of freelb (3)")
     parser.add_argument("--adversarial-step-size", type=float, metavar="SHARE", help="of an ascent of freelb (0.01)")
-    parser.add_argument("--precision", choices=[one.value for one in Precision], help="of matrix products in fine-tuning (fp32)")
+    parser.add_argument(
+        "--precision", choices=[one.value for one in Precision], help="of matrix products in reading and fine-tuning (fp32)"
+    )
 
 
 def chosen(given: argparse.Namespace) -> dict[str, Any]:

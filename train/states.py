@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bertrec.text import TextTokenizer, Tokens
 from train.encoder import Encoder
+from train.precision import Precision, autocast
 from train.progress import progress
 
 BATCH = 32
@@ -56,11 +57,18 @@ class FrozenStates:
 
 
 def compute_states(
-    encoder: Encoder, tokens: Sequence[Tokens], *, trained_layers: int, seed: int, deadline: float | None = None
+    encoder: Encoder,
+    tokens: Sequence[Tokens],
+    *,
+    trained_layers: int,
+    seed: int,
+    deadline: float | None = None,
+    precision: Precision = Precision.FP32,
 ) -> FrozenStates:
     """Run the pre-trained encoder over every text, keeping the states below its ``trained_layers`` upper layers.
 
     deadline: ``time.monotonic()`` at which to stop; the texts left then, drawn at random by ``seed``, are not ``done``.
+    precision: of its matrix products.
     """
     frozen_layers = max(encoder.layers - trained_layers, 0)
     lengths = np.asarray([len(text.ids) for text in tokens], np.int64)
@@ -75,11 +83,12 @@ def compute_states(
             if deadline is not None and time.monotonic() > deadline:
                 break
             input_ids, mask = padded([tokens[row].ids for row in rows])
-            hidden = encoder.lower(input_ids, mask, frozen_layers)  # (batch, tokens, hidden)
-            zero_shot[rows] = encoder.upper(hidden, mask, frozen_layers).numpy()
+            with autocast(precision):
+                hidden = encoder.lower(input_ids, mask, frozen_layers)  # (batch, tokens, hidden)
+                zero_shot[rows] = encoder.upper(hidden, mask, frozen_layers).float().numpy()
             if states is not None:
                 for row, text in zip(rows.tolist(), hidden, strict=True):
-                    states[offsets[row] : offsets[row + 1]] = text[: lengths[row]].numpy()
+                    states[offsets[row] : offsets[row + 1]] = text[: lengths[row]].float().numpy()
             done[rows] = True
             advance(len(rows))
     return FrozenStates(tokens, frozen_layers, states, offsets, zero_shot, done)
