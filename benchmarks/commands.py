@@ -1,4 +1,4 @@
-"""The commands that write a benchmarks.record.Record, finding by finding: load, scale, throughput, roofline, startup."""
+"""The commands that write a benchmarks.record.Record, finding by finding."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from benchmarks.batching import VARIANTS, BatchingSettings, batching_page, batching_table, measure_batching
 from benchmarks.latency import held_out_reviews, read_texts
 from benchmarks.load import SERVERS, LoadSettings, load_table, measure_load
 from benchmarks.record import Record
@@ -28,6 +29,7 @@ Value = TypeVar("Value", int, float, str)
 def add_commands(commands: Commands) -> None:
     """Add the commands to a parser's; each sets ``run_recorded``, which takes the parsed arguments and gives the exit status."""
     _add_load(commands)
+    _add_batching(commands)
     _add_scale(commands)
     _add_throughput(commands)
     _add_roofline(commands)
@@ -68,6 +70,39 @@ def _load(given: argparse.Namespace) -> int:
     finally:
         show(load_table(record.rows))
     say(f"written to {given.output}")
+    return 0
+
+
+def _add_batching(commands: Commands) -> None:
+    batching = commands.add_parser("batching", help="Triton's queue delay, instances and threads, beside the repository as it is")
+    _add_common(batching, "batching", run=_batching)
+    batching.add_argument("--page", type=Path, default=Path("docs/decisions/batching.md"))
+    batching.add_argument("--variants", default=",".join(VARIANTS), metavar="NAME,…", help="default: %(default)s")
+    batching.add_argument("--clients", default=_joined(BatchingSettings.clients), metavar="N,…", help="closed loop")
+    batching.add_argument("--seconds", type=float, default=BatchingSettings.seconds, help="of each load")
+    batching.add_argument("--warm-up-s", type=float, default=BatchingSettings.warm_up_s, help="before each load")
+    batching.add_argument("--rounds", type=int, default=BatchingSettings.rounds)
+    batching.add_argument("--engine", help="encoder engine of the bundle (default: the export's choice)")
+
+
+def _batching(given: argparse.Namespace) -> int:
+    settings = BatchingSettings(
+        variants=_values(given.variants, str),
+        clients=_values(given.clients, int),
+        seconds=given.seconds,
+        warm_up_s=given.warm_up_s,
+        rounds=given.rounds,
+        engine=given.engine,
+    )
+    bundle, texts = Bundle.open(given.bundle), _texts(given)
+    record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
+    try:
+        measure_batching(given.bundle, texts, settings, record)
+        record.finish()
+    finally:
+        show(batching_table(record.rows))
+    given.page.write_text(batching_page(record.content), encoding="utf-8")
+    say(f"written to {given.output} and {given.page}")
     return 0
 
 

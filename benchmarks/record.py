@@ -29,6 +29,11 @@ class Record:
         """The rows so far."""
         return list(self._content["rows"])
 
+    @property
+    def content(self) -> dict[str, Any]:
+        """All that the file holds."""
+        return dict(self._content)
+
     def add(self, row: Mapping[str, Any]) -> None:
         """Keep one more row, whatever happens next."""
         self._content["rows"].append(dict(row))
