@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from dataclasses import replace
 
+from benchmarks.batching import Change, apply
 from benchmarks.faults.outcome import Outcome
 from benchmarks.faults.processes import resident_bytes
 from benchmarks.faults.stage import Stage, back_again, found
+from bertrec.tensors import RECOMMEND
+from client import Overloaded
 
 MOST_GROWTH = 0.02
 """Of memory after the first part of the time, which fills caches and arenas."""
@@ -16,16 +21,25 @@ SETTLES = 0.1
 
 SAMPLES = 50
 
+QUEUE_PART = 4
+"""The clients by this are what the overloaded server lets wait; as many run, and all others find the queue full."""
+
 
 def overloaded(stage: Stage) -> Outcome:
-    """Many clients that never pause, without a fallback: an answer or a typed error, in time."""
+    """More clients than a short queue has room for, none of them pausing, no fallback: an answer or a typed error, in time."""
     began_s = time.monotonic()
-    what = f"{stage.many_clients} clients without a pause for {stage.overload_s:g} s, no fallback"
-    with stage.server() as server, stage.asking(server.grpc_url, fallback=False) as asker:
+    queue = max(1, stage.many_clients // QUEUE_PART)
+    what = f"{stage.many_clients} clients without a pause for {stage.overload_s:g} s, a queue of {queue}, no fallback"
+    repository = shutil.copytree(stage.repository, stage.folder / "short-queue")
+    apply([Change(RECOMMEND.name, r"max_queue_size: \d+", f"max_queue_size: {queue}")], repository)
+    with stage.server(repository) as server, stage.asking(server.grpc_url, fallback=False) as asker:
         with asker.load(stage.many_clients):
             time.sleep(stage.overload_s)
         note, broken = back_again(asker, "the load's end")
-        return found(asker, Outcome("overload", what, with_fallback=False, note=note, broken=broken), began_s=began_s)
+        outcome = found(asker, Outcome("overload", what, with_fallback=False, note=note, broken=broken), began_s=began_s)
+    if Overloaded.__name__ not in outcome.refused:
+        return replace(outcome, broken=(*outcome.broken, "no call met a full queue, so this shows nothing"))
+    return outcome
 
 
 def steady(stage: Stage) -> Outcome:

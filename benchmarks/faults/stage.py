@@ -55,9 +55,9 @@ class Stage:
             self.repository, grpc_port=ports.grpc, http_port=ports.http, metrics_port=ports.metrics, ready_timeout_s=120
         )
 
-    def server(self) -> TritonServer:
-        """A server of the scenario's own, on free ports; not started."""
-        return TritonServer(self.repository, ready_timeout_s=120)
+    def server(self, repository: Path | None = None) -> TritonServer:
+        """A server of the scenario's own, on free ports, of the stage's repository or another one; not started."""
+        return TritonServer(repository or self.repository, ready_timeout_s=120)
 
 
 def found(asker: Asker, outcome: Outcome, *, began_s: float) -> Outcome:
