@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from benchmarks.batching import VARIANTS, BatchingSettings, batching_page, batching_table, measure_batching
+from benchmarks.bls import BlsSettings, bls_table, measure_bls
+from benchmarks.bls_page import bls_page
 from benchmarks.latency import held_out_reviews, read_texts
 from benchmarks.load import SERVERS, LoadSettings, load_table, measure_load
+from benchmarks.overhead import OverheadSettings, measure_overhead, overhead_table
+from benchmarks.overhead_page import overhead_page
 from benchmarks.record import Record
 from benchmarks.roofline import RooflineSettings, measure_roofline, roofline_table
 from benchmarks.scale import ScaleSettings, growth, measure_scale, scale_table
@@ -34,6 +38,8 @@ def add_commands(commands: Commands) -> None:
     _add_throughput(commands)
     _add_roofline(commands)
     _add_startup(commands)
+    _add_overhead(commands)
+    _add_bls(commands)
 
 
 def _add_load(commands: Commands) -> None:
@@ -208,6 +214,61 @@ def _startup(given: argparse.Namespace) -> int:
     finally:
         show(startup_table(record.rows))
     say(f"written to {given.output}")
+    return 0
+
+
+def _add_overhead(commands: Commands) -> None:
+    overhead = commands.add_parser("overhead", help="what Triton adds over the engine in this process, on the same cores")
+    _add_common(overhead, "overhead", run=_overhead)
+    _add_beside(overhead, OverheadSettings, Path("docs/overheads.md"))
+
+
+def _overhead(given: argparse.Namespace) -> int:
+    settings = OverheadSettings(
+        engines=_values(given.engine, str), seconds=given.seconds, rounds=given.rounds, threads=given.threads
+    )
+    bundle, texts = Bundle.open(given.bundle), _texts(given)
+    record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
+    try:
+        measure_overhead(bundle, texts, settings, record)
+        record.finish()
+    finally:
+        show(overhead_table(record.rows))
+    return _paged(given, overhead_page(record.content))
+
+
+def _add_bls(commands: Commands) -> None:
+    bls = commands.add_parser(
+        "bls", help="recommend as a python model that asks the others, beside an ensemble that does the same"
+    )
+    _add_common(bls, "bls", run=_bls)
+    _add_beside(bls, BlsSettings, Path("docs/decisions/bls.md"))
+
+
+def _bls(given: argparse.Namespace) -> int:
+    settings = BlsSettings(engines=_values(given.engine, str), seconds=given.seconds, rounds=given.rounds, threads=given.threads)
+    bundle, texts = Bundle.open(given.bundle), _texts(given)
+    record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
+    try:
+        measure_bls(bundle, texts, settings, record)
+        record.finish()
+    finally:
+        show(bls_table(record.rows))
+    return _paged(given, bls_page(record.content))
+
+
+def _add_beside(parser: argparse.ArgumentParser, settings: type[OverheadSettings | BlsSettings], page: Path) -> None:
+    parser.add_argument("--engine", default="", metavar="NAME,…", help="encoder engines (default: fp32 and the fastest)")
+    parser.add_argument("--seconds", type=float, default=settings.seconds, help="of each window (default: %(default)g)")
+    parser.add_argument("--rounds", type=int, default=settings.rounds, help="windows that each way gets (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=settings.threads, help="cores for everything; 0: all of them")
+    parser.add_argument("--page", type=Path, default=page, help="default: %(default)s")
+
+
+def _paged(given: argparse.Namespace, page: str) -> int:
+    given.page.parent.mkdir(parents=True, exist_ok=True)
+    given.page.write_text(page, encoding="utf-8")
+    say(f"written to {given.output} and {given.page}")
     return 0
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from benchmarks.beside import LATENCY
 from bertrec.errors import InvalidInput
 
 RESAMPLES = 2_000
@@ -77,10 +78,27 @@ def _latency(content: Mapping[str, Any]) -> dict[str, Measure]:
     }
 
 
+def _beside(content: Mapping[str, Any]) -> dict[str, Measure]:
+    """Of overhead and bls, whose rows are alike."""
+    found: dict[tuple[str, bool], list[float]] = defaultdict(list)
+    for row in content["rows"]:
+        if row["kind"] == LATENCY:
+            for way, seconds in row["seconds"].items():
+                found[f"{row['engine']}, {way}, p50 ms", False].append(1e3 * float(np.median(seconds)))
+            continue
+        name = f"{row['engine']}, {row['way']}"
+        found[f"{name}, texts/s", True].append(row["answered"] / row["seconds"])
+        cpu_s = row["client_cpu_s"] + row["server_cpu_s"]
+        found[f"{name}, CPU s for 1,000", False].append(1e3 * cpu_s / row["answered"])
+    return {name: Measure(tuple(values), higher_is_better=better) for (name, better), values in found.items()}
+
+
 READERS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Measure]]] = {
     "throughput": _throughput,
     "edge": _edge,
     "latency": _latency,
+    "overhead": _beside,
+    "bls": _beside,
 }
 """Command → its measures, as its JSON holds them."""
 

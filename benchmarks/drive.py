@@ -19,6 +19,7 @@ from hdrh.histogram import HdrHistogram
 
 from bertrec.answers import DEFAULT_K, Options
 from bertrec.errors import BertrecError
+from bertrec.questions import Question
 from client.backends import AsyncBackend
 
 HIGHEST_US = 120_000_000
@@ -61,12 +62,13 @@ class Traffic:
     backend: AsyncBackend
     texts: Sequence[str]
     timeout_s: float
+    question: Question = Options(k=DEFAULT_K)
 
     async def ask(self, text: str, due_s: float, driven: Driven) -> None:
         """One request, whose latency counts from ``due_s`` (time.perf_counter)."""
         driven.lag_us.record_value(_microseconds(time.perf_counter() - due_s))
         try:
-            await self.backend.answer([text], Options(k=DEFAULT_K), timeout_s=self.timeout_s)
+            await self.backend.answer([text], self.question, timeout_s=self.timeout_s)
         except BertrecError as error:
             driven.errors[type(error).__name__] += 1
         else:

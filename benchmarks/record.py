@@ -44,6 +44,10 @@ class Record:
         self._content.update(more)
         write_json(self._path, self._content)
 
+    def noted(self, name: str) -> Any:  # noqa: ANN401  # see above
+        """What was kept under a name that concerns all rows."""
+        return self._content[name]
+
     def finish(self, **more: Any) -> None:  # noqa: ANN401  # see above
         """Say that nothing is missing, and what follows from all rows together."""
         self.note(**more, complete=True)

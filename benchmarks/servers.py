@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from bertrec.errors import InvalidInput, ServerFailed
-from bertrec.tensors import RECOMMEND
-from serving.assemble import Target, assemble
+from bertrec.tensors import ENCODER, RECOMMEND, ModelSpec
+from serving.assemble import MODELS_FOLDER, Target, assemble
 from serving.triton import TritonServer
 
 STOP_TIMEOUT_S = 15.0
+INTRA_OP = "intra_op_thread_count"
+"""The parameter of encoder/configs/cpu.pbtxt."""
 CACHE_MB = 64
 """Answers take some 4 KB, so this holds those to every text that is asked."""
 
@@ -47,16 +49,39 @@ class Served:
 
 
 @contextmanager
-def triton(bundle: Path, *, engine: str | None, threads: int, cache_mb: int = 0) -> Iterator[Served]:
-    """Triton with the bundle, at the threads that its configuration gives each model. Raises InvalidInput for other threads."""
-    if threads:
-        raise InvalidInput(f"threads is {threads}; accepted is 0: its threads stand in triton_models/*/configs/cpu.pbtxt")
+def triton(
+    bundle: Path,
+    *,
+    engine: str | None,
+    threads: int,
+    cache_mb: int = 0,
+    alter: Callable[[Path], None] = lambda repository: None,
+) -> Iterator[Served]:
+    """Triton with the bundle. threads: of the encoder's engine; 0 as its configuration says. alter: done to the repository."""
     with tempfile.TemporaryDirectory(prefix="bertrec-load-") as folder:
         repository = assemble(bundle, Path(folder) / "repository", target=Target.CPU, engine=engine)
+        if threads:
+            set_encoder_threads(repository, threads)
+        alter(repository)
         with TritonServer(repository, cache_mb=cache_mb) as server:
-            yield Served(
-                {"grpc": server.grpc_url, "http": server.http_url}, lambda: _triton_executions(server.http_url), server.pid
-            )
+            urls = {"grpc": server.grpc_url, "http": server.http_url}
+            yield Served(urls, lambda: triton_executions(server.http_url, RECOMMEND), server.pid)
+
+
+def set_encoder_threads(repository: Path, threads: int) -> None:
+    """Have an assembled repository's encoder run with so many intra-op threads."""
+    config = repository / MODELS_FOLDER / ENCODER.name / "configs" / f"{Target.CPU.value}.pbtxt"
+    pattern = rf'(key: "{INTRA_OP}" value: {{ string_value: ")\d+'
+    text, found = re.subn(pattern, rf"\g<1>{threads}", config.read_text(encoding="utf-8"))
+    if found != 1:
+        raise InvalidInput(f"{config} names {INTRA_OP} {found} times; accepted is once")
+    config.write_text(text, encoding="utf-8")
+
+
+def served_encoder_threads(url: str) -> int:
+    """The intra-op threads that a running Triton says that its encoder has."""
+    config: Any = json.loads(_get(f"{url}/v2/models/{ENCODER.name}/config"))
+    return int(config["parameters"][INTRA_OP]["string_value"])
 
 
 @contextmanager
@@ -80,8 +105,9 @@ def edge(bundle: Path, *, engine: str | None, threads: int) -> Iterator[Served]:
                 process.kill()
 
 
-def _triton_executions(url: str) -> Executions:
-    statistics: Any = json.loads(_get(f"{url}/v2/models/{RECOMMEND.name}/stats"))["model_stats"][0]
+def triton_executions(url: str, model: ModelSpec) -> Executions:
+    """What Triton's own statistics say of one of its models."""
+    statistics: Any = json.loads(_get(f"{url}/v2/models/{model.name}/stats"))["model_stats"][0]
     return Executions(int(statistics["inference_count"]), int(statistics["execution_count"]))
 
 

@@ -141,13 +141,21 @@ class Pipeline:
             rows = slice(start, start + MAX_BATCH_SIZE)
             boost = np.stack([query.boost for query in queries[rows]])  # (batch, items)
             ranked = self._ranker({QUERY_VECTOR.name: vectors[rows], BOOST.name: boost})
-            candidates = self._reranked(
-                queries[rows], [{name: values[row] for name, values in ranked.items()} for row in range(len(boost))]
-            )
-            for row, query in enumerate(queries[rows]):
-                items = self._items(query, candidates[row])
-                answers.append(self._recommendation(query, items, tokens[start + row].truncated))
+            answers += self.explained(queries[rows], ranked, [text.truncated for text in tokens[rows]])
         return answers
+
+    def explained(self, queries: Sequence[Query], ranked: Tensors, truncated: Sequence[bool]) -> list[Recommendation]:
+        """The last step: what the ranker gave for the queries, row by row, as items with reasons.
+
+        truncated: whether each text was longer than the encoder reads.
+        """
+        candidates = self._reranked(
+            queries, [{name: values[row] for name, values in ranked.items()} for row in range(len(queries))]
+        )
+        return [
+            self._recommendation(query, self._items(query, found), cut)
+            for query, found, cut in zip(queries, candidates, truncated, strict=True)
+        ]
 
     def _recommendation(self, query: Query, items: tuple[RankedItem, ...], truncated: bool) -> Recommendation:
         rules = tuple(query.asked.boosts)
