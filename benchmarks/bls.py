@@ -47,6 +47,7 @@ SCORE_TOLERANCE = 1e-4
 """What two runs of the encoder may differ by, at scores of some 20."""
 LEAST_ROUNDS = 3
 """With fewer an interval says nothing, and neither is called faster."""
+UNDECIDED = "–"
 PROTOCOL = "grpc"
 
 
@@ -183,7 +184,7 @@ class Compared:
     def verdict(self) -> str:
         """Which is ahead by more than noise, ``BLS`` or ``ensemble``; ``alike`` where the ratio's interval holds 1; or a dash."""
         if self.higher_is_better is None or self.rounds < LEAST_ROUNDS:
-            return "–"
+            return UNDECIDED
         if self.ratio.low <= 1.0 <= self.ratio.high:
             return "alike"
         return ENSEMBLE_WAY if (self.ratio.value > 1.0) == self.higher_is_better else BLS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.bls import BLS, ENSEMBLE_WAY, Compared, figures
+from benchmarks.bls import BLS, ENSEMBLE_WAY, LEAST_ROUNDS, UNDECIDED, Compared, figures
 from benchmarks.ensemble import CANNOT
 from benchmarks.overhead import CLIENTS
 from benchmarks.overhead_page import origin_line, table
@@ -63,6 +63,8 @@ def decision(measured: Mapping[str, Mapping[str, Compared]]) -> str:
     if behind:
         listed = "; ".join(behind)
         return f"BLS was faster by more than noise in {listed}; in nothing was the ensemble ahead. It is kept, and can do more."
+    if UNDECIDED in verdicts.values():
+        return f"Too few rounds ({LEAST_ROUNDS} are needed) to say which is faster. BLS is kept, since it can do more."
     return "Neither was faster by more than noise. BLS is kept, since it can do more."
 
 

@@ -170,6 +170,8 @@ def test_neither_is_called_faster_after_too_few_rounds_or_where_nothing_is_bette
     assert compared(0.5, 0.4, 0.6, higher_is_better=True).verdict == "BLS"
     assert compared(0.5, 0.4, 0.6, higher_is_better=True, rounds=2).verdict == "–"
     assert compared(0.5, 0.4, 0.6, higher_is_better=None).verdict == "–"
+    few = compared(0.5, 0.4, 0.6, higher_is_better=True, rounds=2)
+    assert decision({"fp32": dict.fromkeys(("one text, p50 ms", "16 clients, texts/s"), few)}).startswith("Too few rounds")
 
 
 def test_both_are_measured_in_one_real_triton(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
