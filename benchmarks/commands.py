@@ -54,6 +54,7 @@ def _add_load(commands: Commands) -> None:
     load.add_argument("--objective-ms", type=float, default=LoadSettings.objective_ms, help="for the 99th percentile")
     load.add_argument("--engine", help="encoder engine of the bundle (default: the export's choice)")
     load.add_argument("--threads", type=int, default=LoadSettings.threads, help="of each engine of the edge server")
+    load.add_argument("--running", default="", metavar="URL,…", help="a Triton started elsewhere: its http:// and grpc:// URLs")
 
 
 def _load(given: argparse.Namespace) -> int:
@@ -67,6 +68,7 @@ def _load(given: argparse.Namespace) -> int:
         objective_ms=given.objective_ms,
         engine=given.engine,
         threads=given.threads,
+        running=_values(given.running, str),
     )
     bundle, texts = Bundle.open(given.bundle), _texts(given)
     record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})

@@ -10,16 +10,17 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from rich.table import Table
 
 from benchmarks.drive import PERCENTILES, Driven, Traffic, closed_loop, open_loop
 from benchmarks.record import Record
-from benchmarks.servers import CACHE_MB, Executions, Served, edge, triton
+from benchmarks.servers import CACHE_MB, Executions, Served, edge, running, triton
 from bertrec.checks import number
 from bertrec.errors import InvalidInput
 from bertrec.text import clean
@@ -27,6 +28,8 @@ from client.backends import connect_async
 from train.progress import progress
 
 CACHED = "triton-cached"
+RUNNING = "running"
+"""The name of a server that was started elsewhere."""
 SERVERS: dict[str, Callable[..., AbstractContextManager[Served]]] = {
     "triton": triton,
     CACHED: partial(triton, cache_mb=CACHE_MB),
@@ -44,7 +47,8 @@ class LoadSettings:
 
     clients: of the closed loop. rates: of the open loop, requests a second, rising; the first that breaks the objective is the
     last that is tried. seconds: of each load, after ``warm_up_s``. objective_ms: what the 99th percentile may be. texts: how many
-    different ones are asked. threads: of each engine of the edge server; 0 is one for each core.
+    different ones are asked. threads: of each engine of the edge server; 0 is one for each core. running: addresses of a Triton
+    that was started elsewhere, one for each protocol, which is asked instead of ``servers``.
     """
 
     servers: tuple[str, ...] = ("triton", "edge")
@@ -59,6 +63,7 @@ class LoadSettings:
     engine: str | None = None
     threads: int = 0
     seed: int = 0
+    running: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, given, accepted in (("servers", self.servers, SERVERS), ("protocols", self.protocols, ("grpc", "http"))):
@@ -79,13 +84,18 @@ def measure_load(bundle: Path, texts: Sequence[str], settings: LoadSettings, rec
     chosen = [clean(text) for text in texts]
     random.Random(settings.seed).shuffle(chosen)
     chosen = chosen[: settings.texts]
-    for name in settings.servers:
-        threads = settings.threads if name == "edge" else 0
-        with SERVERS[name](bundle, engine=settings.engine, threads=threads) as served:
+    for name in (RUNNING,) if settings.running else settings.servers:
+        with _served(name, bundle, settings) as served:
             for protocol in (one for one in settings.protocols if one in served.urls):
                 label = f"{name}, {protocol}"
                 keep = partial(_keep, record, {"server": name, "protocol": protocol})
                 asyncio.run(_measure(served, protocol, chosen, settings, label, name == CACHED, keep))
+
+
+def _served(name: str, bundle: Path, settings: LoadSettings) -> AbstractContextManager[Served]:
+    if name == RUNNING:
+        return running({urlsplit(url).scheme: url for url in settings.running})
+    return SERVERS[name](bundle, engine=settings.engine, threads=settings.threads if name == "edge" else 0)
 
 
 async def _measure(
@@ -146,6 +156,7 @@ def _keep(record: Record, who: Mapping[str, Any], load: Mapping[str, Any], drive
             "texts": executed.texts,
             "executions": executed.executions,
             "texts_per_execution": executed.texts / executed.executions if executed.executions else None,
+            "batches": {str(size): asdict(one) for size, one in sorted(executed.batches.items())},
             "histogram_us": driven.latencies_us.encode().decode(),
         }
     )

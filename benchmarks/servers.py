@@ -9,9 +9,9 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +26,45 @@ INTRA_OP = "intra_op_thread_count"
 CACHE_MB = 64
 """Answers take some 4 KB, so this holds those to every text that is asked."""
 
+COMPUTE = ("compute_input", "compute_infer", "compute_output")
+"""The parts of an execution in Triton's statistics."""
+
+
+@dataclass(frozen=True)
+class Executed:
+    """How many executions took a batch of one size, and their seconds together."""
+
+    executions: int
+    seconds: float
+
 
 @dataclass(frozen=True)
 class Executions:
-    """How many texts a server has answered since its start, and in how many executions of its pipeline."""
+    """How many texts a server has answered since its start, and in how many executions of its pipeline.
+
+    batches: texts of an execution → what such executions took, from Triton's statistics; empty for a server that does not tell.
+    """
 
     texts: int
     executions: int
+    batches: Mapping[int, Executed] = field(default_factory=dict)
 
     def since(self, earlier: Executions) -> Executions:
         """What was added after ``earlier``."""
-        return Executions(self.texts - earlier.texts, self.executions - earlier.executions)
+        batches = {}
+        for size, now in self.batches.items():
+            before = earlier.batches.get(size, Executed(0, 0.0))
+            if now.executions > before.executions:
+                batches[size] = Executed(now.executions - before.executions, now.seconds - before.seconds)
+        return Executions(self.texts - earlier.texts, self.executions - earlier.executions, batches)
 
 
 @dataclass(frozen=True)
 class Served:
-    """A server that runs. urls: by protocol. count: asks the server for its own statistics. pid: of its main process."""
+    """A server that runs.
+
+    urls: by protocol. count: asks the server for its own statistics. pid: of its main process; 0 where it was not started here.
+    """
 
     urls: dict[str, str]
     count: Callable[[], Executions]
@@ -105,10 +128,25 @@ def edge(bundle: Path, *, engine: str | None, threads: int) -> Iterator[Served]:
                 process.kill()
 
 
+@contextmanager
+def running(urls: Mapping[str, str]) -> Iterator[Served]:
+    """A Triton that somebody else started, such as one in NVIDIA's container. urls: by protocol; HTTP has its statistics."""
+    if "http" not in urls:
+        raise InvalidInput(f"running is {', '.join(urls.values())}; accepted is an http:// address, and a grpc:// one beside it")
+    yield Served(dict(urls), lambda: triton_executions(urls["http"], RECOMMEND), pid=0)
+
+
 def triton_executions(url: str, model: ModelSpec) -> Executions:
-    """What Triton's own statistics say of one of its models."""
-    statistics: Any = json.loads(_get(f"{url}/v2/models/{model.name}/stats"))["model_stats"][0]
-    return Executions(int(statistics["inference_count"]), int(statistics["execution_count"]))
+    """What Triton's own statistics say of one of its models; an execution's time is that of input, inference and output."""
+    try:
+        statistics: Any = json.loads(_get(f"{url}/v2/models/{model.name}/stats"))["model_stats"][0]
+    except OSError as error:
+        raise ServerFailed(f"{url} gives no statistics of {model.name}: {error}") from error
+    batches = {
+        int(one["batch_size"]): Executed(int(one["compute_infer"]["count"]), sum(int(one[part]["ns"]) for part in COMPUTE) / 1e9)
+        for one in statistics.get("batch_stats", ())
+    }
+    return Executions(int(statistics["inference_count"]), int(statistics["execution_count"]), batches)
 
 
 def _edge_executions(url: str) -> Executions:
