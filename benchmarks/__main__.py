@@ -1,4 +1,4 @@
-"""python -m benchmarks: latency, quality, ranker, engines, labels, tools, compare, faults, edge, and benchmarks/commands.py."""
+"""python -m benchmarks: latency, quality, ranker, engines, labels, tools, compare, faults, edge, and those of commands.py and capacity.py."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from benchmarks.capacity import add_capacity
 from benchmarks.commands import add_commands
 from benchmarks.compare import change_table, compare_results
 from benchmarks.engines import measure_engines
@@ -102,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("old", type=Path, metavar="old.json")
     compare.add_argument("new", type=Path, metavar="new.json")
     add_commands(commands)
+    add_capacity(commands)
     add_production(commands)
     return parser
 

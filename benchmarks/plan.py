@@ -7,7 +7,7 @@ Everything for higher rates is on paper: independent instances, among which requ
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,9 +15,12 @@ import numpy as np
 from hdrh.histogram import HdrHistogram
 
 from benchmarks.drive import arrivals
-from benchmarks.queueing import Seconds, ServiceTimes, fitted, poisson, simulate
+from benchmarks.load import CACHED
+from benchmarks.queueing import ServiceTimes, fitted, poisson, simulate
+from benchmarks.record import Record
 from bertrec.checks import number
 from bertrec.errors import InvalidInput
+from train.progress import progress
 
 QUANTILES = 1_000
 """Of the undisturbed latencies, as which their distribution is kept."""
@@ -27,7 +30,6 @@ TRIALS = 20
 """Simulations of each measured load: their middle is the prediction, 95% of them its range."""
 HALVINGS = 14
 """Of the interval that holds the highest rate: to 1 in 16,000."""
-CACHED = "triton-cached"
 
 Row = Mapping[str, Any]
 
@@ -81,29 +83,32 @@ class Line:
     cost: float | None
 
 
-def plan(load: Mapping[str, Any], settings: PlanSettings, advance: Callable[[str], None]) -> list[dict[str, Any]]:
-    """For each route (server and protocol) of a load result whose executions are known: service times, check, plan.
+def make_plans(load: Mapping[str, Any], settings: PlanSettings, record: Record) -> None:
+    """A row of ``record`` for each route (server and protocol) of a load result: service times, check, plan.
 
-    Raises InvalidInput where no route can be planned for.
+    Left out are routes whose executions are not known (the edge server) and answers from a cache, whose cost is that of what it
+    does not hold. Raises InvalidInput where no route is left, or one client alone was not measured.
     """
-    routes = [route for route in dict.fromkeys((row["server"], row["protocol"]) for row in load["rows"]) if route[0] != CACHED]
-    found = []
-    for server, protocol in routes:
-        rows = [row for row in load["rows"] if (row["server"], row["protocol"]) == (server, protocol)]
-        if not any(row.get("batches") for row in rows):
-            continue
-        advance(f"{server}, {protocol}")
-        service = service_times(rows)
-        highest = highest_rate(service, settings)
-        lines = [] if highest is None else [_line(rate, highest, service, settings) for rate in settings.rates]
-        route = {"server": server, "protocol": protocol, "overhead_ms": 1e3 * service.overhead_s, "highest_rate": highest}
-        route |= {"most_rate": service.bound, "service_ms": _shown(service), "undisturbed_p99_ms": _undisturbed(service)}
-        found.append({**route, "check": check(rows, service, load["settings"]), "plan": [asdict(line) for line in lines]})
-    if not found:
+    routes: dict[tuple[str, str], list[Row]] = {}
+    for row in load["rows"]:
+        if row["server"] != CACHED:
+            routes.setdefault((row["server"], row["protocol"]), []).append(row)
+    known = {route: rows for route, rows in routes.items() if any(row.get("batches") for row in rows)}
+    if not known:
         raise InvalidInput(
             "the load result has no service times; accepted is one of python -m benchmarks load with a Triton among its --servers"
         )
-    return found
+    with progress("planning", len(known) * (len(settings.rates) + 1)) as advance:
+        for (server, protocol), rows in known.items():
+            service = service_times(rows)
+            checked = check(rows, service, load["settings"])
+            highest = highest_rate(service, settings)
+            advance(note=f"{server}, {protocol}: checked")
+            lines = []
+            for rate in settings.rates if highest is not None else ():
+                lines.append(asdict(_line(rate, highest or 0.0, service, settings)))
+                advance(note=f"{rate:g} requests/s")
+            record.add({"server": server, "protocol": protocol, **_described(service, highest), "check": checked, "plan": lines})
 
 
 def service_times(rows: Sequence[Row]) -> ServiceTimes:
@@ -115,7 +120,7 @@ def service_times(rows: Sequence[Row]) -> ServiceTimes:
             executions, seconds = executed.get(int(size), (0, 0.0))
             executed[int(size)] = (executions + one["executions"], seconds + one["seconds"])
     single = [row for row in closed if row["clients"] == 1 and row["answered"]]
-    return fitted(executed, _quantiles(single[0]["histogram_us"]) if single else ())
+    return fitted(executed, _quantiles(single[0]["histogram_us"]) if single else [])
 
 
 def highest_rate(service: ServiceTimes, settings: PlanSettings) -> float | None:
@@ -208,18 +213,19 @@ def _p99_ms(service: ServiceTimes, rate: float, settings: PlanSettings) -> float
     return float(1e3 * (np.percentile(latencies[int(WARMING * settings.requests) :], 99) + service.overhead_s))
 
 
-def _quantiles(histogram: str) -> Seconds:
+def _quantiles(histogram: str) -> list[float]:
     """(QUANTILES,) Equally likely latencies of an HdrHistogram of microseconds, in seconds."""
     kept = HdrHistogram.decode(histogram)
     percents = [100 * (row + 0.5) / QUANTILES for row in range(QUANTILES)]
-    return np.asarray([kept.get_value_at_percentile(percent) / 1e6 for percent in percents])
+    return [kept.get_value_at_percentile(percent) / 1e6 for percent in percents]
 
 
-def _shown(service: ServiceTimes) -> dict[str, float]:
-    """Batch → the mean time of its execution in milliseconds, as the model takes it."""
-    return {str(size): 1e3 * seconds for size, seconds in zip(service.sizes, service.seconds, strict=True)}
-
-
-def _undisturbed(service: ServiceTimes) -> float:
-    """The 99th percentile of a request that meets no other, in milliseconds."""
-    return float(1e3 * (service.seconds[0] * np.percentile(service.spread, 99) + service.overhead_s))
+def _described(service: ServiceTimes, highest: float | None) -> dict[str, Any]:
+    """What the plan stands on; undisturbed_p99_ms is that of a request that meets no other."""
+    return {
+        "service_ms": {str(size): 1e3 * seconds for size, seconds in zip(service.sizes, service.seconds, strict=True)},
+        "overhead_ms": 1e3 * service.overhead_s,
+        "undisturbed_p99_ms": float(1e3 * (service.seconds[0] * np.percentile(service.spread, 99) + service.overhead_s)),
+        "most_rate": service.bound,
+        "highest_rate": highest,
+    }

@@ -1,0 +1,173 @@
+"""The capacity planner: plans that hold what they promise, checks against a real load test, and the page that says both."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.drive import arrivals, histogram
+from benchmarks.plan import PlanSettings, check, highest_rate
+from benchmarks.queueing import ServiceTimes, poisson, simulate
+from bertrec.errors import InvalidInput
+
+SERVICE = ServiceTimes((1, 64), (0.005, 0.068), spread=(0.5, 1.0, 1.5), overhead_s=0.002)
+"""4 ms and 1 ms a text, so that 64 texts take 68 ms."""
+
+
+def row(load: dict[str, Any], latencies_s: list[float], batches: dict[str, Any]) -> dict[str, Any]:
+    kept = histogram()
+    for one in latencies_s:
+        kept.record_value(round(1e6 * one))
+    shown = {f"p{percent}": kept.get_value_at_percentile(percent) / 1e3 for percent in (50, 99)}
+    about = {"server": "triton", "protocol": "grpc", "answered": len(latencies_s), "histogram_us": kept.encode().decode()}
+    return {**about, **load, "latency_ms": shown, "batches": batches, "texts_per_execution": 1.0}
+
+
+def load_result(rates: tuple[float, ...] = (50.0, 200.0), *, slower: float = 1.0) -> dict[str, Any]:
+    """What a load test of a server with the times of SERVICE writes; ``slower``: but for its open loops."""
+    batches = {str(size): {"executions": 100, "seconds": 100 * SERVICE.mean(size)} for size in (1, 2, 8, 64)}
+    drawn = SERVICE.drawn(900, seed=5)
+    rows = [row({"loop": "closed", "clients": 1}, [drawn(one, 1) + SERVICE.overhead_s for one in range(900)], batches)]
+    for rate in rates:
+        due = list(arrivals(rate, 10.0, seed=0))
+        serve = SERVICE.drawn(len(due), seed=7)
+        found = simulate(due, lambda first, batch, serve=serve: slower * serve(first, batch)).latencies_s + SERVICE.overhead_s
+        met = bool(np.percentile(found, 99) <= 0.05)
+        rows.append(row({"loop": "open", "rate": rate, "objective_met": met}, found.tolist(), {}))
+    settings = {"seconds": 10.0, "seed": 0, "objective_ms": 50.0}
+    origin = {"cpu": "a CPU", "cores": 3, "measured": "2026-01-02T03:04:05", "commit": "0123456789ab"}
+    return {"provenance": origin, "settings": settings, "bundle": "b", "complete": True, "rows": rows}
+
+
+def plan(folder: Path, load: dict[str, Any], *more: str) -> dict[str, Any]:
+    source, output = folder / "load.json", folder / "plan.json"
+    source.write_text(json.dumps(load))
+    assert main(["plan", "--load", str(source), "--output", str(output), *more]) == 0
+    return dict(json.loads(output.read_text()))
+
+
+def test_the_highest_rate_keeps_the_objective_and_a_little_more_breaks_it() -> None:
+    settings = PlanSettings(objective_ms=40.0)
+    rate = highest_rate(SERVICE, settings)
+    assert rate is not None
+
+    def p99_ms(at: float) -> float:
+        latencies = simulate((poisson(100_000, seed=9) / at).tolist(), SERVICE.drawn(100_000, seed=8)).latencies_s
+        return 1e3 * float(np.percentile(latencies, 99) + SERVICE.overhead_s)
+
+    assert p99_ms(0.95 * rate) < 40.0 < p99_ms(1.05 * rate)
+
+
+def test_an_objective_below_what_one_request_takes_has_no_rate() -> None:
+    assert highest_rate(SERVICE, PlanSettings(objective_ms=5.0)) is None
+
+
+def test_a_plan_has_instances_for_the_rate_one_to_spare_and_its_cost(tmp_path: Path) -> None:
+    page = tmp_path / "capacity.md"
+    written = plan(tmp_path, load_result(), "--rates", "1000,100000", "--price-per-hour", "0.5", "--page", str(page))
+    assert written["complete"]
+    (route,) = written["rows"]
+    assert route["overhead_ms"] == pytest.approx(2.0, rel=0.1)
+    assert route["service_ms"] == pytest.approx({"1": 5.0, "2": 6.0, "8": 12.0, "64": 68.0})
+    for line in route["plan"]:
+        assert line["instances"] == math.ceil(line["rate"] / route["highest_rate"])
+        assert line["spared"] == line["instances"] + 1
+        assert line["cores"] == 3 * line["spared"]
+        assert line["p99_ms"][1] < line["p99_ms"][0] <= 50.0
+        assert line["cost"] == pytest.approx(line["spared"] * 0.5 / 3600 / line["rate"] * 1e6)
+    said = page.read_text()
+    assert "**On paper.**" in said
+    assert f"| 100,000 | {route['plan'][1]['instances']:,} |" in said
+    assert "which agrees" in said or "too" in said
+    assert "GPUs |" not in said
+    assert max(map(len, said.splitlines()[:40])) <= 140
+
+
+def test_predictions_are_near_where_the_server_is_as_its_times_say(tmp_path: Path) -> None:
+    for load in plan(tmp_path, load_result())["rows"][0]["check"]["loads"]:
+        assert abs(load["error"]["p50"]) < 0.1
+        assert abs(load["error"]["p99"]) < 0.2
+        assert load["range"]["p99"][0] <= load["measured"]["p99"] <= load["range"]["p99"][1]
+
+
+def test_a_server_that_is_slower_than_its_times_is_found_out(tmp_path: Path) -> None:
+    loads = plan(tmp_path, load_result(slower=1.5))["rows"][0]["check"]["loads"]
+    assert all(load["error"]["p50"] < -0.15 and load["error"]["p99"] < -0.15 for load in loads)
+
+
+def test_the_rate_that_breaks_the_objective_lies_between_the_measured_ones() -> None:
+    load = load_result((100.0, 300.0, 600.0, 900.0))
+    found = check(load["rows"], SERVICE, load["settings"])
+    assert found["highest_met"] < found["predicted_highest"] < found["lowest_missed"]
+
+
+def test_floors_and_gpus_are_said_where_they_are_given(tmp_path: Path) -> None:
+    throughput, page = tmp_path / "throughput.json", tmp_path / "capacity.md"
+    throughput.write_text(json.dumps({"provenance": {}, "engines": {"fp32": {"texts_per_s": [90.0, 100.0, 110.0]}}}))
+    more = ["--throughput", str(throughput), "--gpus", "1", "--rates", "1000,2050", "--page", str(page)]
+    written = plan(tmp_path, load_result(), *more)
+    assert written["throughput"] == {"fp32": {"texts_per_s": 100.0, "instances": [10, 21]}}
+    assert "| fp32 | 100 | 10 | 21 |" in page.read_text()
+    assert [line["gpus"] for line in written["rows"][0]["plan"]] == [line["spared"] for line in written["rows"][0]["plan"]]
+    assert "Nothing about GPUs" not in page.read_text()
+
+
+def test_an_objective_that_nothing_keeps_is_said(tmp_path: Path) -> None:
+    page = tmp_path / "capacity.md"
+    written = plan(tmp_path, load_result(), "--objective-ms", "4", "--page", str(page))
+    assert written["rows"][0]["plan"] == []
+    assert "No number of instances keeps 4 ms" in page.read_text()
+
+
+def test_a_real_load_test_is_planned_from(tiny_bundle: Path, tmp_path: Path) -> None:
+    load, texts = tmp_path / "measured.json", tmp_path / "texts.txt"
+    texts.write_text("a green gown\na denim dress\nred\n")
+    asked = ["--servers", "triton,edge", "--protocols", "grpc,http", "--clients", "1,8", "--rates", "40"]
+    short = ["--texts", str(texts), "--seconds", "1", "--warm-up-s", "0.2", "--threads", "1", "--objective-ms", "10000"]
+    assert main(["load", "--bundle", str(tiny_bundle), "--output", str(load), *asked, *short]) == 0
+    measured = json.loads(load.read_text())
+    for row in measured["rows"]:
+        if row["server"] == "triton":
+            assert sum(one["executions"] for one in row["batches"].values()) == row["executions"]
+            assert sum(int(size) * one["executions"] for size, one in row["batches"].items()) == row["texts"]
+            assert 0 < sum(one["seconds"] for one in row["batches"].values()) <= row["seconds"]
+        else:
+            assert row["batches"] == {}
+    found = plan(tmp_path, measured, "--objective-ms", "5000", "--rates", "1000")["rows"]
+    assert [(route["server"], route["protocol"]) for route in found] == [("triton", "grpc"), ("triton", "http")]
+    for route in found:
+        assert route["plan"][0]["instances"] >= 1
+        assert route["check"]["loads"][0]["predicted"]["p50"] > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rows": []}, "no service times; accepted .* load with a Triton"),
+        ({"rows": [{"engine": "fp32"}]}, "rows that are no load; accepted"),
+        ({"settings": None, "provenance": None}, "lacks provenance, settings; accepted"),
+    ],
+)
+def test_results_that_cannot_be_planned_from_are_refused(
+    change: dict[str, Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "load.json"
+    content = {**load_result(), **change}
+    source.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+    assert main(["plan", "--load", str(source), "--output", str(tmp_path / "plan.json")]) == 2
+    assert re.search(said, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "given", [{"objective_ms": 0.0}, {"rates": ()}, {"rates": (0.0,)}, {"price_per_hour": -1.0}, {"cores": 0}]
+)
+def test_settings_that_plan_nothing_are_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match=f"{next(iter(given))} is .*accepted"):
+        PlanSettings(**given)
