@@ -1,4 +1,4 @@
-"""python -m benchmarks: latency, quality, ranker, engines, labels, tools, compare, faults, edge, and those of commands.py and capacity.py."""
+"""python -m benchmarks: latency, quality, ranker, engines, labels, tools, compare, production.py, commands.py, capacity.py."""
 
 from __future__ import annotations
 

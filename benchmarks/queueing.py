@@ -93,15 +93,17 @@ def simulate(due_s: Sequence[float], serve: Serve, *, servers: int = 1, most: in
     A server that is free takes what waits at once, and the next to come if nothing does.
     """
     free = [0.0] * servers
-    latencies, first, executions = np.empty(len(due_s)), 0, 0
+    finished: list[float] = []
+    batches: list[int] = []
+    first = 0
     while first < len(due_s):
-        start = max(heapq.heappop(free), due_s[first])
-        after = min(bisect_right(due_s, start, first), first + most)
-        finish = start + serve(first, after - first)
-        latencies[first:after] = finish - np.asarray(due_s[first:after])
-        heapq.heappush(free, finish)
-        first, executions = after, executions + 1
-    return Simulated(latencies, executions)
+        start = max(free[0], due_s[first])
+        batch = min(bisect_right(due_s, start, first), first + most) - first
+        finished.append(start + serve(first, batch))
+        heapq.heapreplace(free, finished[-1])
+        batches.append(batch)
+        first += batch
+    return Simulated(np.repeat(finished, batches) - np.asarray(due_s), len(batches))
 
 
 def poisson(requests: int, *, seed: int) -> Seconds:

@@ -71,7 +71,9 @@ def test_an_objective_below_what_one_request_takes_has_no_rate() -> None:
 
 def test_a_plan_has_instances_for_the_rate_one_to_spare_and_its_cost(tmp_path: Path) -> None:
     page = tmp_path / "capacity.md"
-    written = plan(tmp_path, load_result(), "--rates", "1000,100000", "--price-per-hour", "0.5", "--page", str(page))
+    written = plan(
+        tmp_path, load_result((100.0, 900.0)), "--rates", "1000,100000", "--price-per-hour", "0.5", "--page", str(page)
+    )
     assert written["complete"]
     (route,) = written["rows"]
     assert route["overhead_ms"] == pytest.approx(2.0, rel=0.1)
@@ -85,7 +87,7 @@ def test_a_plan_has_instances_for_the_rate_one_to_spare_and_its_cost(tmp_path: P
     said = page.read_text()
     assert "**On paper.**" in said
     assert f"| 100,000 | {route['plan'][1]['instances']:,} |" in said
-    assert "which agrees" in said or "too" in said
+    assert re.search(r"held at 100/s and broke at 900/s;\nby the model it holds up to \d+\.\d/s, which agrees", said)
     assert "GPUs |" not in said
     assert max(map(len, said.splitlines()[:40])) <= 140
 
@@ -129,22 +131,18 @@ def test_an_objective_that_nothing_keeps_is_said(tmp_path: Path) -> None:
 def test_a_real_load_test_is_planned_from(tiny_bundle: Path, tmp_path: Path) -> None:
     load, texts = tmp_path / "measured.json", tmp_path / "texts.txt"
     texts.write_text("a green gown\na denim dress\nred\n")
-    asked = ["--servers", "triton,edge", "--protocols", "grpc,http", "--clients", "1,8", "--rates", "40"]
+    asked = ["--servers", "triton", "--protocols", "grpc", "--clients", "1,8", "--rates", "40"]
     short = ["--texts", str(texts), "--seconds", "1", "--warm-up-s", "0.2", "--threads", "1", "--objective-ms", "10000"]
     assert main(["load", "--bundle", str(tiny_bundle), "--output", str(load), *asked, *short]) == 0
     measured = json.loads(load.read_text())
     for row in measured["rows"]:
-        if row["server"] == "triton":
-            assert sum(one["executions"] for one in row["batches"].values()) == row["executions"]
-            assert sum(int(size) * one["executions"] for size, one in row["batches"].items()) == row["texts"]
-            assert 0 < sum(one["seconds"] for one in row["batches"].values()) <= row["seconds"]
-        else:
-            assert row["batches"] == {}
-    found = plan(tmp_path, measured, "--objective-ms", "5000", "--rates", "1000")["rows"]
-    assert [(route["server"], route["protocol"]) for route in found] == [("triton", "grpc"), ("triton", "http")]
-    for route in found:
-        assert route["plan"][0]["instances"] >= 1
-        assert route["check"]["loads"][0]["predicted"]["p50"] > 0
+        assert sum(one["executions"] for one in row["batches"].values()) == row["executions"]
+        assert sum(int(size) * one["executions"] for size, one in row["batches"].items()) == row["texts"]
+        assert 0 < sum(one["seconds"] for one in row["batches"].values()) <= row["seconds"]
+    (route,) = plan(tmp_path, measured, "--objective-ms", "5000", "--rates", "1000")["rows"]
+    assert (route["server"], route["protocol"]) == ("triton", "grpc")
+    assert route["plan"][0]["instances"] >= 1
+    assert route["check"]["loads"][0]["predicted"]["p50"] > 0
 
 
 @pytest.mark.parametrize(
@@ -165,9 +163,7 @@ def test_results_that_cannot_be_planned_from_are_refused(
     assert re.search(said, capsys.readouterr().err)
 
 
-@pytest.mark.parametrize(
-    "given", [{"objective_ms": 0.0}, {"rates": ()}, {"rates": (0.0,)}, {"price_per_hour": -1.0}, {"cores": 0}]
-)
+@pytest.mark.parametrize("given", [{"objective_ms": 0.0}, {"rates": ()}, {"rates": (0.0,)}, {"price_per_hour": -1}, {"cores": 0}])
 def test_settings_that_plan_nothing_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=f"{next(iter(given))} is .*accepted"):
         PlanSettings(**given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,12 +17,17 @@ CLOSE = 0.04
 
 
 def exponential(mean_s: float, *, seed: int) -> list[float]:
-    return np.random.default_rng(seed).exponential(mean_s, REQUESTS).tolist()
+    times: list[float] = np.random.default_rng(seed).exponential(mean_s, REQUESTS).tolist()
+    return times
+
+
+def taken(times: list[float], first: int, batch: int) -> float:
+    return times[first]
 
 
 def mean_s(rate: float, times: list[float], **options: int) -> float:
     due = (poisson(REQUESTS, seed=1) / rate).tolist()
-    return float(simulate(due, lambda first, batch: times[first], **options).latencies_s.mean())
+    return float(simulate(due, partial(taken, times), **options).latencies_s.mean())
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
@@ -34,7 +40,7 @@ def test_the_percentile_of_m_m_1_is_that_of_an_exponential() -> None:
     latencies = []
     for seed in range(4):
         due, times = (poisson(REQUESTS, seed=10 + seed) / 60).tolist(), exponential(0.01, seed=20 + seed)
-        latencies.append(simulate(due, lambda first, batch, times=times: times[first], most=1).latencies_s)
+        latencies.append(simulate(due, partial(taken, times), most=1).latencies_s)
     assert np.percentile(np.concatenate(latencies), 99) == pytest.approx(math.log(100) * 0.01 / (1 - 0.6), rel=CLOSE)
 
 
