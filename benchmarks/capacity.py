@@ -11,9 +11,12 @@ from typing import Any
 
 from rich.table import Table
 
+from benchmarks.commands import add_common, joined, texts_of, values
+from benchmarks.perf_analyzer import ComparisonSettings, agreement, agreement_table, measure_agreement
 from benchmarks.plan import PlanSettings, floors, make_plans
 from benchmarks.plan_page import plan_page
 from benchmarks.record import Record
+from bertrec.bundle import Bundle
 from bertrec.errors import InvalidInput
 from train.progress import say, show
 
@@ -34,6 +37,17 @@ def add_capacity(commands: Commands[argparse.ArgumentParser]) -> None:
     plan.add_argument("--output", type=Path, default=Path("results/plan.json"))
     plan.add_argument("--page", type=Path, metavar="docs/capacity.md", help="also write a page")
     plan.set_defaults(run_recorded=_plan)
+    compared = commands.add_parser(
+        "perf-analyzer", help="whether NVIDIA's load generator measures what ours does, in closed loops"
+    )
+    add_common(compared, "perf-analyzer", run=_perf_analyzer)
+    compared.add_argument("--binary", type=Path, metavar="FILE", help="the program (default: perf_analyzer on the PATH)")
+    clients = joined(ComparisonSettings.clients)
+    compared.add_argument("--clients", default=clients, metavar="N,…", help="default: %(default)s")
+    compared.add_argument("--rounds", type=int, default=ComparisonSettings.rounds, help="of each generator, in turns")
+    compared.add_argument("--seconds", type=float, default=ComparisonSettings.seconds, help="of each closed loop")
+    compared.add_argument("--warm-up-s", type=float, default=ComparisonSettings.warm_up_s, help="before each number of clients")
+    compared.add_argument("--engine", help="encoder engine of the bundle (default: the export's choice)")
 
 
 def _plan(given: argparse.Namespace) -> int:
@@ -41,7 +55,7 @@ def _plan(given: argparse.Namespace) -> int:
     throughput = None if given.throughput is None else _result(given.throughput, "throughput", THROUGHPUT_KEYS)
     settings = PlanSettings(
         objective_ms=given.objective_ms,
-        rates=_rates(given.rates),
+        rates=values(given.rates, float),
         price_per_hour=given.price_per_hour,
         cores=load["provenance"]["cores"] if given.cores is None else given.cores,
         gpus=given.gpus,
@@ -60,6 +74,26 @@ def _plan(given: argparse.Namespace) -> int:
     return 0
 
 
+def _perf_analyzer(given: argparse.Namespace) -> int:
+    settings = ComparisonSettings(
+        clients=values(given.clients, int),
+        rounds=given.rounds,
+        seconds=given.seconds,
+        warm_up_s=given.warm_up_s,
+        engine=given.engine,
+    )
+    bundle, texts = Bundle.open(given.bundle), texts_of(given)
+    record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
+    try:
+        measure_agreement(given.bundle, texts, settings, given.binary, record)
+        record.finish(agreement=agreement(record.rows))
+    finally:
+        if record.rows:
+            show(agreement_table(record.rows))
+    say(f"written to {given.output}")
+    return 0
+
+
 def _result(path: Path, command: str, keys: Sequence[str]) -> dict[str, Any]:
     """A benchmark's result. Raises InvalidInput for a file that is none of this command."""
     try:
@@ -71,13 +105,6 @@ def _result(path: Path, command: str, keys: Sequence[str]) -> dict[str, Any]:
         lacks = f"lacks {', '.join(missing)}" if missing else "has rows that are no load"
         raise InvalidInput(f"{path} {lacks}; accepted is a result of python -m benchmarks {command} that came to its end")
     return dict(content)
-
-
-def _rates(joined: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(rate) for rate in joined.split(",") if rate.strip())
-    except ValueError:
-        raise InvalidInput(f"--rates is {joined!r}; accepted are numbers with commas between") from None
 
 
 def _table(route: Mapping[str, Any]) -> Table:

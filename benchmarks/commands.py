@@ -44,11 +44,11 @@ def add_commands(commands: Commands) -> None:
 
 def _add_load(commands: Commands) -> None:
     load = commands.add_parser("load", help="Triton and the edge server under closed-loop and open-loop load")
-    _add_common(load, "load", run=_load)
+    add_common(load, "load", run=_load)
     load.add_argument("--servers", default=",".join(LoadSettings.servers), metavar="NAME,…", help=f"of {', '.join(SERVERS)}")
     load.add_argument("--protocols", default=",".join(LoadSettings.protocols), metavar="NAME,…")
-    load.add_argument("--clients", default=_joined(LoadSettings.clients), metavar="N,…", help="closed loop; default: %(default)s")
-    load.add_argument("--rates", default=_joined(LoadSettings.rates), metavar="R,…", help="open loop, requests a second, rising")
+    load.add_argument("--clients", default=joined(LoadSettings.clients), metavar="N,…", help="closed loop; default: %(default)s")
+    load.add_argument("--rates", default=joined(LoadSettings.rates), metavar="R,…", help="open loop, requests a second, rising")
     load.add_argument("--seconds", type=float, default=LoadSettings.seconds, help="of each load")
     load.add_argument("--warm-up-s", type=float, default=LoadSettings.warm_up_s, help="before each load")
     load.add_argument("--objective-ms", type=float, default=LoadSettings.objective_ms, help="for the 99th percentile")
@@ -59,18 +59,18 @@ def _add_load(commands: Commands) -> None:
 
 def _load(given: argparse.Namespace) -> int:
     settings = LoadSettings(
-        servers=_values(given.servers, str),
-        protocols=_values(given.protocols, str),
-        clients=_values(given.clients, int),
-        rates=_values(given.rates, float),
+        servers=values(given.servers, str),
+        protocols=values(given.protocols, str),
+        clients=values(given.clients, int),
+        rates=values(given.rates, float),
         seconds=given.seconds,
         warm_up_s=given.warm_up_s,
         objective_ms=given.objective_ms,
         engine=given.engine,
         threads=given.threads,
-        running=_values(given.running, str),
+        running=values(given.running, str),
     )
-    bundle, texts = Bundle.open(given.bundle), _texts(given)
+    bundle, texts = Bundle.open(given.bundle), texts_of(given)
     record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
     try:
         measure_load(given.bundle, texts, settings, record)
@@ -83,10 +83,10 @@ def _load(given: argparse.Namespace) -> int:
 
 def _add_batching(commands: Commands) -> None:
     batching = commands.add_parser("batching", help="Triton's queue delay, instances and threads, beside the repository as it is")
-    _add_common(batching, "batching", run=_batching)
+    add_common(batching, "batching", run=_batching)
     batching.add_argument("--page", type=Path, default=Path("docs/decisions/batching.md"))
     batching.add_argument("--variants", default=",".join(VARIANTS), metavar="NAME,…", help="default: %(default)s")
-    batching.add_argument("--clients", default=_joined(BatchingSettings.clients), metavar="N,…", help="closed loop")
+    batching.add_argument("--clients", default=joined(BatchingSettings.clients), metavar="N,…", help="closed loop")
     batching.add_argument("--seconds", type=float, default=BatchingSettings.seconds, help="of each load")
     batching.add_argument("--warm-up-s", type=float, default=BatchingSettings.warm_up_s, help="before each load")
     batching.add_argument("--rounds", type=int, default=BatchingSettings.rounds)
@@ -95,14 +95,14 @@ def _add_batching(commands: Commands) -> None:
 
 def _batching(given: argparse.Namespace) -> int:
     settings = BatchingSettings(
-        variants=_values(given.variants, str),
-        clients=_values(given.clients, int),
+        variants=values(given.variants, str),
+        clients=values(given.clients, int),
         seconds=given.seconds,
         warm_up_s=given.warm_up_s,
         rounds=given.rounds,
         engine=given.engine,
     )
-    bundle, texts = Bundle.open(given.bundle), _texts(given)
+    bundle, texts = Bundle.open(given.bundle), texts_of(given)
     record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
     try:
         measure_batching(given.bundle, texts, settings, record)
@@ -116,8 +116,8 @@ def _batching(given: argparse.Namespace) -> int:
 
 def _add_scale(commands: Commands) -> None:
     scale = commands.add_parser("scale", help="the ten best of catalogues of growing size: exact, exact by int8, approximate")
-    _add_common(scale, "scale", run=_scale)
-    scale.add_argument("--sizes", default=_joined(ScaleSettings.sizes), metavar="N,…", help="of the catalogues")
+    add_common(scale, "scale", run=_scale)
+    scale.add_argument("--sizes", default=joined(ScaleSettings.sizes), metavar="N,…", help="of the catalogues")
     scale.add_argument("--queries", type=int, default=ScaleSettings.queries, help="measured; as many others tune the approximate")
     scale.add_argument("--rounds", type=int, default=ScaleSettings.rounds, help="how often each query is asked")
     scale.add_argument("--texts-used", type=int, default=ScaleSettings.texts, help="real texts to encode, queries included")
@@ -127,7 +127,7 @@ def _add_scale(commands: Commands) -> None:
 
 def _scale(given: argparse.Namespace) -> int:
     settings = ScaleSettings(
-        sizes=_values(given.sizes, int),
+        sizes=values(given.sizes, int),
         queries=given.queries,
         tuning=given.queries,
         rounds=given.rounds,
@@ -135,7 +135,7 @@ def _scale(given: argparse.Namespace) -> int:
         engine=given.engine,
         threads=given.threads,
     )
-    bundle, texts = Bundle.open(given.bundle), _texts(given)
+    bundle, texts = Bundle.open(given.bundle), texts_of(given)
     record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
     try:
         measure_scale(bundle, texts, settings, record)
@@ -148,7 +148,7 @@ def _scale(given: argparse.Namespace) -> int:
 
 def _add_throughput(commands: Commands) -> None:
     offline = commands.add_parser("throughput", help="texts that every encoder engine reads a second, offline")
-    _add_common(offline, "throughput", run=_throughput)
+    add_common(offline, "throughput", run=_throughput)
     offline.add_argument("--seconds", type=float, default=ThroughputSettings.seconds, help="of each window")
     offline.add_argument("--rounds", type=int, default=ThroughputSettings.rounds, help="windows that each engine gets")
     offline.add_argument("--engines", default="", metavar="NAME,…", help="default: all that ONNX Runtime runs")
@@ -157,9 +157,9 @@ def _add_throughput(commands: Commands) -> None:
 
 def _throughput(given: argparse.Namespace) -> int:
     settings = ThroughputSettings(
-        seconds=given.seconds, rounds=given.rounds, threads=given.threads, engines=_values(given.engines, str)
+        seconds=given.seconds, rounds=given.rounds, threads=given.threads, engines=values(given.engines, str)
     )
-    bundle, texts = Bundle.open(given.bundle), _texts(given)
+    bundle, texts = Bundle.open(given.bundle), texts_of(given)
     record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
     try:
         measure_throughput(bundle, texts, settings, record)
@@ -172,7 +172,7 @@ def _throughput(given: argparse.Namespace) -> int:
 
 def _add_roofline(commands: Commands) -> None:
     roofline = commands.add_parser("roofline", help="how near every encoder engine comes to what this machine can do")
-    _add_common(roofline, "roofline", run=_roofline)
+    add_common(roofline, "roofline", run=_roofline)
     roofline.add_argument("--batch", type=int, default=RooflineSettings.batch)
     roofline.add_argument("--tokens", type=int, default=RooflineSettings.tokens)
     roofline.add_argument("--repeats", type=int, default=RooflineSettings.repeats)
@@ -197,7 +197,7 @@ def _roofline(given: argparse.Namespace) -> int:
 
 def _add_startup(commands: Commands) -> None:
     startup = commands.add_parser("startup", help="from the start of a process to its first answer, memory and disk")
-    _add_common(startup, "startup", run=_startup)
+    add_common(startup, "startup", run=_startup)
     startup.add_argument("--ways", default=",".join(WAYS), metavar="NAME,…")
     startup.add_argument("--engines", default="", metavar="NAME,…", help="default: all that ONNX Runtime runs")
     startup.add_argument("--rounds", type=int, default=StartupSettings.rounds, help="starts of each engine in each way")
@@ -206,7 +206,7 @@ def _add_startup(commands: Commands) -> None:
 
 def _startup(given: argparse.Namespace) -> int:
     settings = StartupSettings(
-        ways=_values(given.ways, str), engines=_values(given.engines, str), rounds=given.rounds, threads=given.threads
+        ways=values(given.ways, str), engines=values(given.engines, str), rounds=given.rounds, threads=given.threads
     )
     bundle = Bundle.open(given.bundle)
     record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
@@ -221,15 +221,15 @@ def _startup(given: argparse.Namespace) -> int:
 
 def _add_overhead(commands: Commands) -> None:
     overhead = commands.add_parser("overhead", help="what Triton adds over the engine in this process, on the same cores")
-    _add_common(overhead, "overhead", run=_overhead)
+    add_common(overhead, "overhead", run=_overhead)
     _add_beside(overhead, OverheadSettings, Path("docs/overheads.md"))
 
 
 def _overhead(given: argparse.Namespace) -> int:
     settings = OverheadSettings(
-        engines=_values(given.engine, str), seconds=given.seconds, rounds=given.rounds, threads=given.threads
+        engines=values(given.engine, str), seconds=given.seconds, rounds=given.rounds, threads=given.threads
     )
-    bundle, texts = Bundle.open(given.bundle), _texts(given)
+    bundle, texts = Bundle.open(given.bundle), texts_of(given)
     record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
     try:
         measure_overhead(bundle, texts, settings, record)
@@ -243,13 +243,13 @@ def _add_bls(commands: Commands) -> None:
     bls = commands.add_parser(
         "bls", help="recommend as a python model that asks the others, beside an ensemble that does the same"
     )
-    _add_common(bls, "bls", run=_bls)
+    add_common(bls, "bls", run=_bls)
     _add_beside(bls, BlsSettings, Path("docs/decisions/bls.md"))
 
 
 def _bls(given: argparse.Namespace) -> int:
-    settings = BlsSettings(engines=_values(given.engine, str), seconds=given.seconds, rounds=given.rounds, threads=given.threads)
-    bundle, texts = Bundle.open(given.bundle), _texts(given)
+    settings = BlsSettings(engines=values(given.engine, str), seconds=given.seconds, rounds=given.rounds, threads=given.threads)
+    bundle, texts = Bundle.open(given.bundle), texts_of(given)
     record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
     try:
         measure_bls(bundle, texts, settings, record)
@@ -274,24 +274,27 @@ def _paged(given: argparse.Namespace, page: str) -> int:
     return 0
 
 
-def _add_common(parser: argparse.ArgumentParser, name: str, *, run: Callable[[argparse.Namespace], int]) -> None:
+def add_common(parser: argparse.ArgumentParser, name: str, *, run: Callable[[argparse.Namespace], int]) -> None:
+    """What every such command takes: a bundle, texts, and where its JSON goes."""
     parser.add_argument("--bundle", required=True, type=Path, metavar="bundles/NAME")
     parser.add_argument("--output", type=Path, default=Path(f"results/{name}.json"))
     parser.add_argument("--texts", type=Path, help="one text a line; otherwise held-out reviews of the bundled data")
     parser.set_defaults(run_recorded=run)
 
 
-def _texts(given: argparse.Namespace) -> list[str]:
+def texts_of(given: argparse.Namespace) -> list[str]:
+    """Those of --texts, or the held-out reviews."""
     return read_texts(given.texts) if given.texts else held_out_reviews()
 
 
-def _joined(values: tuple[Any, ...]) -> str:
-    return ",".join(str(value) for value in values)
+def joined(given: tuple[Any, ...]) -> str:
+    """The values with commas between, as options take them."""
+    return ",".join(str(value) for value in given)
 
 
-def _values(joined: str, kind: type[Value]) -> tuple[Value, ...]:
+def values(given: str, kind: type[Value]) -> tuple[Value, ...]:
     """What stands between the commas. Raises InvalidInput for what is not of that kind."""
     try:
-        return tuple(kind(value.strip()) for value in joined.split(",") if value.strip())
+        return tuple(kind(value.strip()) for value in given.split(",") if value.strip())
     except ValueError:
-        raise InvalidInput(f"{joined!r} is not a list of {kind.__name__}; accepted are such values with commas between") from None
+        raise InvalidInput(f"{given!r} is not a list of {kind.__name__}; accepted are such values with commas between") from None
