@@ -21,6 +21,7 @@ from benchmarks.production import add_production, edge, faults
 from benchmarks.ranker import WIDTHS, RankerSettings, measure_ranker, ranker_table
 from benchmarks.record import KEPT
 from bertrec.bundle import Bundle
+from bertrec.engine import Device
 from bertrec.errors import InvalidInput
 from bertrec.tensors import ENCODER
 from train.command import run_command
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     latency.add_argument("--texts", type=Path, help="one text a line; otherwise held-out reviews of the bundled data")
     latency.add_argument("--rounds", type=int, default=LatencySettings.rounds)
     latency.add_argument("--threads", type=int, default=LatencySettings.threads, help="of each engine; 0: one for each core")
+    latency.add_argument("--device", choices=[one.value for one in Device], default=LatencySettings.device)
     latency.add_argument("--grid", action="store_true", help="batches of 1, 8 and 32, at real lengths and at 16, 64, 128 tokens")
     quality = commands.add_parser("quality", help="train, evaluate and study every data set with several seeds")
     quality.add_argument("--preset", choices=PRESETS, default=PRESETS[0])
@@ -202,7 +204,7 @@ def _ranker(given: argparse.Namespace) -> int:
 
 def _latency(given: argparse.Namespace) -> int:
     bundle = Bundle.open(given.bundle)
-    settings = LatencySettings(rounds=given.rounds, threads=given.threads, grid=given.grid)
+    settings = LatencySettings(rounds=given.rounds, threads=given.threads, grid=given.grid, device=given.device)
     texts = read_texts(given.texts) if given.texts else held_out_reviews()
     samples = measure_latency(bundle, texts, settings)
     origin = provenance()

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.commands import add_common, joined, texts_of, values
+from benchmarks.options import add_common, joined, texts_of, values
 from benchmarks.perf_analyzer import ComparisonSettings, agreement, agreement_table, measure_agreement
 from benchmarks.plan import PlanSettings, floors, make_plans
 from benchmarks.plan_page import plan_page

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from benchmarks.batching import VARIANTS, BatchingSettings, batching_page, batching_table, measure_batching
 from benchmarks.bls import BlsSettings, bls_table, measure_bls
 from benchmarks.bls_page import bls_page
-from benchmarks.latency import held_out_reviews, read_texts
 from benchmarks.load import SERVERS, LoadSettings, load_table, measure_load
+from benchmarks.options import add_common, joined, texts_of, values
 from benchmarks.overhead import OverheadSettings, measure_overhead, overhead_table
 from benchmarks.overhead_page import overhead_page
 from benchmarks.record import Record
@@ -21,13 +20,11 @@ from benchmarks.scale import ScaleSettings, growth, measure_scale, scale_table
 from benchmarks.startup import WAYS, StartupSettings, measure_startup, startup_table
 from benchmarks.throughput import ThroughputSettings, measure_throughput, summary, throughput_table
 from bertrec.bundle import Bundle
-from bertrec.errors import InvalidInput
+from bertrec.engine import Device
 from train.progress import say, show
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
-Value = TypeVar("Value", int, float, str)
 
 
 def add_commands(commands: Commands) -> None:
@@ -153,11 +150,16 @@ def _add_throughput(commands: Commands) -> None:
     offline.add_argument("--rounds", type=int, default=ThroughputSettings.rounds, help="windows that each engine gets")
     offline.add_argument("--engines", default="", metavar="NAME,…", help="default: all that ONNX Runtime runs")
     offline.add_argument("--threads", type=int, default=ThroughputSettings.threads, help="of each engine; 0: one for each core")
+    offline.add_argument("--device", choices=[one.value for one in Device], default=ThroughputSettings.device)
 
 
 def _throughput(given: argparse.Namespace) -> int:
     settings = ThroughputSettings(
-        seconds=given.seconds, rounds=given.rounds, threads=given.threads, engines=values(given.engines, str)
+        seconds=given.seconds,
+        rounds=given.rounds,
+        threads=given.threads,
+        engines=values(given.engines, str),
+        device=given.device,
     )
     bundle, texts = Bundle.open(given.bundle), texts_of(given)
     record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
@@ -272,29 +274,3 @@ def _paged(given: argparse.Namespace, page: str) -> int:
     given.page.write_text(page, encoding="utf-8")
     say(f"written to {given.output} and {given.page}")
     return 0
-
-
-def add_common(parser: argparse.ArgumentParser, name: str, *, run: Callable[[argparse.Namespace], int]) -> None:
-    """What every such command takes: a bundle, texts, and where its JSON goes."""
-    parser.add_argument("--bundle", required=True, type=Path, metavar="bundles/NAME")
-    parser.add_argument("--output", type=Path, default=Path(f"results/{name}.json"))
-    parser.add_argument("--texts", type=Path, help="one text a line; otherwise held-out reviews of the bundled data")
-    parser.set_defaults(run_recorded=run)
-
-
-def texts_of(given: argparse.Namespace) -> list[str]:
-    """Those of --texts, or the held-out reviews."""
-    return read_texts(given.texts) if given.texts else held_out_reviews()
-
-
-def joined(given: tuple[Any, ...]) -> str:
-    """The values with commas between, as options take them."""
-    return ",".join(str(value) for value in given)
-
-
-def values(given: str, kind: type[Value]) -> tuple[Value, ...]:
-    """What stands between the commas. Raises InvalidInput for what is not of that kind."""
-    try:
-        return tuple(kind(value.strip()) for value in given.split(",") if value.strip())
-    except ValueError:
-        raise InvalidInput(f"{given!r} is not a list of {kind.__name__}; accepted are such values with commas between") from None

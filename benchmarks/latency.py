@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks.throughput import interval
 from bertrec.answers import DEFAULT_K, Options
 from bertrec.bundle import REFERENCE_ENGINE, Bundle
+from bertrec.engine import Device
 from bertrec.errors import InvalidInput
 from bertrec.text import TextTokenizer
 from client.backends.edge import EdgeBackend
@@ -65,7 +66,7 @@ class Samples:
 class LatencySettings:
     """rounds: turns that each engine gets. texts: how many are asked for a turn. threads: intra-op threads of every engine.
 
-    grid: every batch size at every length, instead of wishes and reviews.
+    grid: every batch size at every length, instead of wishes and reviews. device: cpu, or gpu with onnxruntime-gpu.
     """
 
     rounds: int = 5
@@ -73,6 +74,7 @@ class LatencySettings:
     threads: int = 0
     warm_up: int = 2
     grid: bool = False
+    device: str = Device.CPU.value
 
     def __post_init__(self) -> None:
         for name in ("rounds", "texts"):
@@ -138,7 +140,7 @@ def held_out_reviews() -> list[str]:
 def measure_latency(bundle: Bundle, reviews: Sequence[str], settings: LatencySettings) -> list[Samples]:
     """Time every encoder engine of the bundle under every workload."""
     names = bundle.ort_engines
-    backends = {name: EdgeBackend(bundle.folder, engine=name, threads=settings.threads) for name in names}
+    backends = {name: EdgeBackend(bundle.folder, engine=name, threads=settings.threads, device=settings.device) for name in names}
     longest = bundle.manifest.max_tokens
     count = partial(_token_count, bundle.tokenizer(bundle.default_engine))
     asked = grid(reviews, settings, count, longest=longest) if settings.grid else workloads(reviews, settings)

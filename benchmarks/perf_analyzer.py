@@ -39,7 +39,8 @@ from train.progress import progress
 PROGRAM = "perf_analyzer"
 HOW_TO_GET = (
     "get it from NVIDIA's wheel, which needs no GPU: pip install --no-deps --target tools tritonclient==2.46.0, then "
-    "--binary tools/bin/perf_analyzer (with glibc 2.38 or newer: pip install perf-analyzer; with an older one that is an empty package)"
+    "--binary tools/bin/perf_analyzer "
+    "(with glibc 2.38 or newer: pip install perf-analyzer; with an older one that is an empty package)"
 )
 LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
 """What the program of the wheel needs → how nvidia-pytriton names its own copy."""

@@ -18,6 +18,7 @@ from rich.table import Table
 from benchmarks.record import Record
 from bertrec.bundle import REFERENCE_ENGINE, Bundle
 from bertrec.checks import number
+from bertrec.engine import Device
 from bertrec.errors import InvalidInput
 from bertrec.text import clean
 from export.timing import EngineReader
@@ -32,7 +33,8 @@ SAMPLED = 2_048
 class ThroughputSettings:
     """seconds: of each window. rounds: windows that each engine gets. threads: of every engine; 0 is one for each core.
 
-    engines: none for all that ONNX Runtime runs. Raises InvalidInput for what makes no measurement.
+    engines: none for all that ONNX Runtime runs. device: cpu, or gpu with onnxruntime-gpu.
+    Raises InvalidInput for what makes no measurement.
     """
 
     seconds: float = 20.0
@@ -40,6 +42,7 @@ class ThroughputSettings:
     threads: int = 0
     engines: tuple[str, ...] = ()
     seed: int = 0
+    device: str = Device.CPU.value
 
     def __post_init__(self) -> None:
         number("seconds", self.seconds, 0.001, 1e6)
@@ -75,7 +78,7 @@ def measure_throughput(bundle: Bundle, texts: Sequence[str], settings: Throughpu
         raise InvalidInput("there are no texts; accepted is at least one")
     threads = settings.threads or len(os.sched_getaffinity(0))
     together = sorted_batches([clean(text) for text in texts], seed=settings.seed)
-    readers = {name: EngineReader(bundle, name, threads) for name in names}
+    readers = {name: EngineReader(bundle, name, threads, device=settings.device) for name in names}
     with progress("measuring throughput", (settings.rounds + 1) * len(names)) as advance:
         for reader in readers.values():
             window(reader.read, together, min(2.0, settings.seconds))
@@ -83,7 +86,8 @@ def measure_throughput(bundle: Bundle, texts: Sequence[str], settings: Throughpu
         for turn in range(settings.rounds):
             for name in reversed(names) if turn % 2 else names:
                 found = window(readers[name].read, together, settings.seconds)
-                record.add({"engine": name, "round": turn, "threads": threads, **asdict(found), "cores_used": found.cores_used})
+                ran = {"threads": threads, "provider": readers[name].provider, "cores_used": found.cores_used}
+                record.add({"engine": name, "round": turn, **ran, **asdict(found)})
                 advance(note=f"{name}: {found.rate:.0f} texts/s")
 
 

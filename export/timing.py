@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bertrec.bundle import Bundle
 from bertrec.checks import number
-from bertrec.engine import OnnxEngine
+from bertrec.engine import Device, OnnxEngine
 from bertrec.errors import InvalidInput
 from bertrec.tensors import ATTENTION_MASK, ENCODER, INPUT_IDS
 from bertrec.text import TextTokenizer, batches
@@ -192,11 +192,12 @@ def evenly(texts: Sequence[T], most: int, *, length: Callable[[T], int] = len) -
 
 
 class EngineReader:
-    """One engine with its tokenizer, at so many threads."""
+    """One engine with its tokenizer, at so many threads; ``provider`` is ONNX Runtime's that runs it."""
 
-    def __init__(self, bundle: Bundle, engine: str, threads: int) -> None:
+    def __init__(self, bundle: Bundle, engine: str, threads: int, *, device: Device | str = Device.CPU) -> None:
         self._tokenizer: TextTokenizer = bundle.tokenizer(engine)
-        self._engine = OnnxEngine(bundle.engine_path(ENCODER.name, engine), ENCODER, threads=threads)
+        self._engine = OnnxEngine(bundle.engine_path(ENCODER.name, engine), ENCODER, threads=threads, device=device)
+        self.provider = self._engine.provider
 
     def read(self, texts: Sequence[str]) -> None:
         """Read the texts, in the batches in which the pipeline would have them."""

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hdrh.histogram import HdrHistogram
@@ -19,6 +19,9 @@ from benchmarks.record import Record
 from bertrec.errors import InvalidInput, Unavailable
 from bertrec.questions import Question
 from client.backends import NO_HEADERS
+
+if TYPE_CHECKING:
+    from serving.triton import TritonServer
 
 STALL_S = 0.3
 
@@ -145,3 +148,25 @@ def test_the_time_of_the_first_request_is_its_own(tiny_bundle: Path) -> None:
     asyncio.run(Traffic(Stalling(), ["red"], 1.0).ask("red", time.perf_counter() - 1.0, driven))
     assert (driven.percentile_ms(100.0) or 0) >= 1e3 * (1.0 + STALL_S) * 0.99
     assert driven.lag_us.get_max_value() >= 0.99e6
+
+
+def test_a_server_that_was_started_elsewhere_is_asked_at_its_addresses(
+    triton: TritonServer, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    output, texts = tmp_path / "load.json", tmp_path / "texts.txt"
+    texts.write_text("a green gown\nred\n")
+    asked = ["--running", f"{triton.http_url},{triton.grpc_url}", "--clients", "2", "--rates", "", "--seconds", "0.3"]
+    more = ["--texts", str(texts), "--warm-up-s", "0"]
+    assert main(["load", "--bundle", str(tiny_bundle), "--output", str(output), *asked, *more]) == 0
+    rows = json.loads(output.read_text())["rows"]
+    assert [(row["server"], row["protocol"]) for row in rows] == [("running", "grpc"), ("running", "http")]
+    assert all(row["texts"] == row["answered"] > 0 and row["batches"] for row in rows)
+    assert triton.is_alive()
+
+
+def test_a_server_elsewhere_needs_the_address_of_its_statistics(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--output", str(tmp_path / "load.json"), "--running", "grpc://127.0.0.1:9"]
+    assert main(["load", "--bundle", str(tiny_bundle), *asked]) == 2
+    assert "running is grpc://127.0.0.1:9; accepted is an http:// address" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.drive import arrivals, histogram
 from benchmarks.plan import PlanSettings, check, highest_rate
-from benchmarks.queueing import ServiceTimes, poisson, simulate
+from benchmarks.queueing import Serve, ServiceTimes, poisson, simulate
 from bertrec.errors import InvalidInput
 
 SERVICE = ServiceTimes((1, 64), (0.005, 0.068), spread=(0.5, 1.0, 1.5), overhead_s=0.002)
@@ -30,6 +31,10 @@ def row(load: dict[str, Any], latencies_s: list[float], batches: dict[str, Any])
     return {**about, **load, "latency_ms": shown, "batches": batches, "texts_per_execution": 1.0}
 
 
+def slowed(serve: Serve, times: float, first: int, batch: int) -> float:
+    return times * serve(first, batch)
+
+
 def load_result(rates: tuple[float, ...] = (50.0, 200.0), *, slower: float = 1.0) -> dict[str, Any]:
     """What a load test of a server with the times of SERVICE writes; ``slower``: but for its open loops."""
     batches = {str(size): {"executions": 100, "seconds": 100 * SERVICE.mean(size)} for size in (1, 2, 8, 64)}
@@ -38,7 +43,7 @@ def load_result(rates: tuple[float, ...] = (50.0, 200.0), *, slower: float = 1.0
     for rate in rates:
         due = list(arrivals(rate, 10.0, seed=0))
         serve = SERVICE.drawn(len(due), seed=7)
-        found = simulate(due, lambda first, batch, serve=serve: slower * serve(first, batch)).latencies_s + SERVICE.overhead_s
+        found = simulate(due, partial(slowed, serve, slower)).latencies_s + SERVICE.overhead_s
         met = bool(np.percentile(found, 99) <= 0.05)
         rows.append(row({"loop": "open", "rate": rate, "objective_met": met}, found.tolist(), {}))
     settings = {"seconds": 10.0, "seed": 0, "objective_ms": 50.0}
