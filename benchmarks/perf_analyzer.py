@@ -122,9 +122,11 @@ class PerfAnalyzer:
 
     def _run(self, *arguments: str, timeout_s: float = 30.0) -> subprocess.CompletedProcess[str]:
         command = [self._command, *arguments]
-        return subprocess.run(
-            command, env=self._environment, capture_output=True, text=True, timeout=timeout_s, check=False, cwd=self._folder
-        )
+        how: dict[str, Any] = {"env": self._environment, "cwd": self._folder, "timeout": timeout_s}
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=False, **how)
+        except subprocess.TimeoutExpired:
+            raise ServerFailed(f"{PROGRAM} did not end within {timeout_s:g} s: {' '.join(command)}") from None
 
 
 def measure_agreement(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 
 from benchmarks.__main__ import main
@@ -28,8 +29,23 @@ def test_every_engine_gets_its_windows(tiny_bundle: Path, tmp_path: Path, capsys
     assert written["complete"]
     assert all(row["cores_used"] < 1.3 for row in written["rows"])  # one thread was asked for
     assert "times fp32" in capsys.readouterr().out
+    assert {row["provider"] for row in written["rows"]} == {"CPUExecutionProvider"}
     assert main([*arguments, "--engines", "fp64"]) == 2
     assert "engines names fp64; accepted are fp32, int8" in capsys.readouterr().err
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this ONNX Runtime may find a GPU")
+def test_without_a_gpu_what_ran_instead_is_noted_and_warned_of(
+    tiny_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    output, file = tmp_path / "throughput.json", tmp_path / "texts.txt"
+    file.write_text("a green gown\n")
+    arguments = ["throughput", "--bundle", str(tiny_bundle), "--output", str(output), "--texts", str(file), "--engines", "fp32"]
+    assert main([*arguments, "--seconds", "0.05", "--rounds", "1", "--threads", "1", "--device", "gpu"]) == 0
+    written: dict[str, Any] = json.loads(output.read_text())
+    assert written["settings"]["device"] == "gpu"
+    assert {row["provider"] for row in written["rows"]} == {"CPUExecutionProvider"}
+    assert "runs on CPUExecutionProvider; the GPU was asked for" in caplog.text
 
 
 def test_batches_hold_every_text_once_among_its_like() -> None:
