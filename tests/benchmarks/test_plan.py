@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,18 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.drive import arrivals, histogram
-from benchmarks.plan import PlanSettings, check, highest_rate
+from benchmarks.drive import Driven, Traffic, arrivals, histogram, open_loop
+from benchmarks.plan import PlanSettings, check, highest_rate, predict
 from benchmarks.queueing import Serve, ServiceTimes, poisson, simulate
 from bertrec.errors import InvalidInput
+from bertrec.questions import Question
+from client.backends import NO_HEADERS
 
 SERVICE = ServiceTimes((1, 64), (0.005, 0.068), spread=(0.5, 1.0, 1.5), overhead_s=0.002)
 """4 ms and 1 ms a text, so that 64 texts take 68 ms."""
+
+SLOW = ServiceTimes((1, 64), (0.044, 0.296))
+"""So slow that what the event loop adds hardly shows."""
 
 
 def row(load: dict[str, Any], latencies_s: list[float], batches: dict[str, Any]) -> dict[str, Any]:
@@ -33,6 +40,36 @@ def row(load: dict[str, Any], latencies_s: list[float], batches: dict[str, Any])
 
 def slowed(serve: Serve, times: float, first: int, batch: int) -> float:
     return times * serve(first, batch)
+
+
+class Batcher:
+    """A backend that batches in real time: one execution after another, each of all that wait, as long as SERVICE says."""
+
+    def __init__(self) -> None:
+        self._waiting: list[asyncio.Future[None]] = []
+        self._came = asyncio.Event()
+        self._worker = asyncio.ensure_future(self._work())
+
+    async def answer(
+        self, texts: Sequence[str], question: Question, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> list[Any]:
+        self._waiting.append(asyncio.get_running_loop().create_future())
+        self._came.set()
+        await self._waiting[-1]
+        return []
+
+    async def close(self) -> None:
+        self._worker.cancel()
+
+    async def _work(self) -> None:
+        while True:
+            while not self._waiting:
+                self._came.clear()
+                await self._came.wait()
+            batch, self._waiting = self._waiting, []
+            await asyncio.sleep(SLOW.mean(len(batch)))
+            for one in batch:
+                one.set_result(None)
 
 
 def load_result(rates: tuple[float, ...] = (50.0, 200.0), *, slower: float = 1.0) -> dict[str, Any]:
@@ -102,6 +139,21 @@ def test_predictions_are_near_where_the_server_is_as_its_times_say(tmp_path: Pat
         assert abs(load["error"]["p50"]) < 0.1
         assert abs(load["error"]["p99"]) < 0.2
         assert load["range"]["p99"][0] <= load["measured"]["p99"] <= load["range"]["p99"][1]
+
+
+def test_predictions_are_near_what_the_generator_measures_in_real_time() -> None:
+    rate, seconds = 80.0, 3.0
+
+    async def drive() -> Driven:
+        batcher = Batcher()
+        driven = await open_loop(Traffic(batcher, ["red"], 5.0), rate, seconds, seed=0)
+        await batcher.close()
+        return driven
+
+    driven = asyncio.run(drive())
+    predicted = predict(SLOW, list(arrivals(rate, seconds, seed=0)))
+    assert driven.percentile_ms(50) == pytest.approx(predicted["p50"][1], rel=0.25)
+    assert driven.percentile_ms(99) == pytest.approx(predicted["p99"][1], rel=0.35)
 
 
 def test_a_server_that_is_slower_than_its_times_is_found_out(tmp_path: Path) -> None:
