@@ -10,13 +10,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
+from benchmarks.record import Record
 from bertrec.bundle import Bundle
 from bertrec.errors import BertrecError, InvalidInput
 from train.progress import progress
@@ -96,8 +97,8 @@ def twelve_words(texts: Sequence[str], count: int) -> list[str]:
     return [" ".join(words[(at * WORDS + offset) % len(words)] for offset in range(WORDS)) for at in range(count)]
 
 
-def measure_edge(bundle: Path, texts: Sequence[str], settings: EdgeSettings) -> list[EdgeRun]:
-    """Open the bundle and ask it in ``settings.repetitions`` processes, one after another.
+def measure_edge(bundle: Path, texts: Sequence[str], settings: EdgeSettings, record: Record) -> None:
+    """Open the bundle and ask it in ``settings.repetitions`` processes, one after another; a row of ``record`` for each.
 
     Raises InvalidBundle, and BertrecError with its last line where a process fails.
     """
@@ -110,11 +111,9 @@ def measure_edge(bundle: Path, texts: Sequence[str], settings: EdgeSettings) -> 
         "engine": settings.engine,
     }
     with progress("edge", settings.repetitions) as advance:
-        runs = []
         for _ in range(settings.repetitions):
-            runs.append(_run(asked))
+            record.add(asdict(_run(asked)))
             advance()
-    return runs
 
 
 def _run(asked: dict[str, Any]) -> EdgeRun:
