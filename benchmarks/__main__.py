@@ -18,6 +18,7 @@ from benchmarks.machine import provenance
 from benchmarks.production import add_production, faults
 from benchmarks.ranker import WIDTHS, RankerSettings, measure_ranker, ranker_table
 from benchmarks.record import KEPT
+from benchmarks.report import add_report
 from bertrec.errors import InvalidInput
 from train.command import run_command
 from train.progress import say, show
@@ -92,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     add_all(commands)
     add_latency(commands)
     add_commands(commands)
+    add_report(commands)
     add_production(commands)
     return parser
 

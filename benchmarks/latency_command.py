@@ -12,6 +12,7 @@ from rich.table import Table
 from benchmarks.latency import LatencySettings, Samples, held_out_reviews, measure_latency, ratios, read_texts
 from benchmarks.machine import provenance
 from benchmarks.record import Record
+from benchmarks.stages import measure_stages
 from bertrec.bundle import Bundle
 from bertrec.tensors import ENCODER
 from train.progress import say, show
@@ -40,7 +41,10 @@ def _latency(given: argparse.Namespace) -> int:
     }
     record = Record(given.output, about, name="samples")
     try:
-        record.finish(ratios=ratios(measure_latency(bundle, texts, settings, record)))
+        record.note(ratios=ratios(measure_latency(bundle, texts, settings, record)))
+        asked = texts[: settings.texts]
+        stages = {name: measure_stages(bundle, name, asked, threads=settings.threads) for name in bundle.ort_engines}
+        record.finish(stages=stages)
     finally:
         samples = [Samples(**row) for row in record.rows]
         show(latency_table(bundle, samples))
