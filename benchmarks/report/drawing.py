@@ -1,4 +1,4 @@
-"""How the report's plots look: matplotlib's SVG, colours that the colour-blind tell apart, a mark and a dash for each beside them.
+"""How the report's plots look: matplotlib's SVG; colours that the colour-blind tell apart, with a mark or a dash for each.
 
 Loads matplotlib; raises MissingDependency without it.
 """
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito, "Color Universal Design" (2008), without the yellow, which paper swallows."""
 MARKS, DASHES = ("o", "s", "^", "D", "v", "P", "X"), ("-", "--", "-.", ":")
-WIDTH_INCHES, PANEL_INCHES, LEGEND_INCHES, LINE_INCHES = 9.6, 3.3, 0.35, 0.15
-LINE_CHARACTERS = 150
-"""Of the line below a plot that says where its figures come from."""
+WIDTH_INCHES, PANEL_INCHES = 9.6, 3.3
+TITLE_INCHES, LEGEND_INCHES, ORIGIN_INCHES, PAD_INCHES = 0.18, 0.2, 0.13, 0.08
+"""Heights of a line, and the space between."""
+TITLE_CHARACTERS, ORIGIN_CHARACTERS, LEGEND_CHARACTERS, LEGEND_COLUMNS = 125, 190, 140, 4
 STYLE = {
     "svg.hashsalt": "bertrec",  # or element ids would be drawn at random
     "svg.fonttype": "path",  # looks the same wherever it is read
@@ -65,22 +66,30 @@ class Drawing:
 
 @contextmanager
 def drawing(name: str, told: str, origin: str, *, panels: int = 1, height: float = PANEL_INCHES) -> Iterator[Drawing]:
-    """A figure of so many panels side by side, with one legend for all and the origin of its figures below it."""
-    lines = textwrap.wrap(origin, LINE_CHARACTERS)
+    """A figure of so many panels side by side: what it shows above them, below one legend for all and the figures' origin.
+
+    height: of the panels with their axes' words, in inches.
+    """
     with matplotlib.style.context(["default", STYLE]):
-        below = LEGEND_INCHES + LINE_INCHES * len(lines) + 0.1
-        figure = Figure(figsize=(WIDTH_INCHES, height + below), layout="constrained")
-        share = below / (height + below)
-        figure.get_layout_engine().set(rect=(0, share, 1, 1 - share), wspace=0.05)  # type: ignore[union-attr,call-arg]  # constrained
+        figure = Figure(layout="constrained")
         drawn = Drawing(list(figure.subplots(1, panels, squeeze=False)[0]))
         yield drawn
-        handles = {label: mark for axis in drawn.axes for mark, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-        if handles:
-            top = (below - 0.02) / (height + below)
-            columns = min(len(handles), 5)
-            figure.legend(handles.values(), handles, loc="upper center", bbox_to_anchor=(0.5, top), ncol=columns, fontsize=8)
-        bottom = 0.05 / (height + below)
-        figure.text(0.01, bottom, "\n".join(lines), fontsize=6.5, color="#444444", va="bottom")
+        marks = {label: mark for axis in drawn.axes for mark, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+        title, lines = textwrap.wrap(told, TITLE_CHARACTERS), textwrap.wrap(origin, ORIGIN_CHARACTERS)
+        columns = max(
+            1, min(len(marks), LEGEND_COLUMNS, LEGEND_CHARACTERS // max((len(label) + 6 for label in marks), default=1))
+        )
+        above = TITLE_INCHES * len(title) + PAD_INCHES
+        legend = LEGEND_INCHES * -(-len(marks) // columns) + PAD_INCHES if marks else 0.0
+        below = legend + ORIGIN_INCHES * len(lines) + 2 * PAD_INCHES
+        whole = above + height + below
+        figure.set_size_inches(WIDTH_INCHES, whole)
+        figure.get_layout_engine().set(rect=(0.01, below / whole, 0.98, height / whole), wspace=0.05)  # type: ignore[union-attr,call-arg]
+        figure.text(0.01, 1 - PAD_INCHES / whole, "\n".join(title), fontsize=9.5, va="top")
+        if marks:
+            place = (0.5, (below - 0.01) / whole)
+            figure.legend(marks.values(), marks, loc="upper center", bbox_to_anchor=place, ncol=columns, fontsize=8)
+        figure.text(0.01, PAD_INCHES / whole, "\n".join(lines), fontsize=6.5, color="#444444", va="bottom")
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "bertrec"})
     drawn.plots.append(Plot(name, told, own_ids(buffer.getvalue(), name)))

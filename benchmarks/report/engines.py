@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,11 +12,14 @@ from benchmarks.latency import Samples, ratios
 from benchmarks.report.drawing import COLOURS, DASHES, MARKS, decades, drawing, own_ids
 from benchmarks.report.parts import NOTHING, Content, Grid, Plot, Section, origin_of
 from benchmarks.throughput import summary
+from bertrec.bundle import REFERENCE_ENGINE
 from export.chart import Panel, Point, draw
+from export.verdict import IS_REFERENCE, PASSED
 
 HATCHES = ("", "//", "..", "xx", "--")
 QUALITY = "ndcg_at_10"
-ACCEPTED = ("reference", "passed")
+ACCEPTED = (IS_REFERENCE, PASSED)
+NOTE_CHARACTERS = 185
 ONE_TEXT = ("real lengths", "review", "reviews")
 """Workloads of real texts, the one to show first."""
 
@@ -31,22 +35,30 @@ def latency(content: Content, title: str) -> Section:
 
 def _pareto(content: Content, samples: Sequence[Samples], origin: str) -> list[Plot]:
     workload = next((name for name in ONE_TEXT if any(row.workload == name and row.batch == 1 for row in samples)), None)
+    qualities = {name: one for name, one in content["engines"].items() if QUALITY in one}
+    reference = qualities.get(REFERENCE_ENGINE, {}).get(QUALITY)
     points = [
-        Point(row.engine, row.percentile_ms(50), content["engines"][row.engine][QUALITY], True)
+        point_of(row.engine, row.percentile_ms(50), qualities[row.engine], reference)
         for row in samples
-        if (row.workload, row.batch) == (workload, 1) and QUALITY in content["engines"].get(row.engine, {})
+        if (row.workload, row.batch) == (workload, 1) and row.engine in qualities
     ]
     if not points:
         return []
-    panel = Panel(f"median latency of one text ({workload}), ms: text to ten items", points)
+    panel = Panel(f"median latency of one text ({workload}), ms: text to ten items", points, reference)
     return [pareto_plot("pareto", panel, "Quality against latency, end to end", origin)]
 
 
+def point_of(name: str, cost: float, quality: Mapping[str, float], reference: float | None, *, passed: bool = True) -> Point:
+    """An engine with the 95% interval of its difference to the reference, where that was measured."""
+    ends = [quality.get(f"ndcg_difference_{end}") for end in ("low", "high")]
+    low, high = (None if reference is None or end is None else reference + end for end in ends)
+    return Point(name, cost, quality[QUALITY], passed, low, high)
+
+
 def pareto_plot(name: str, panel: Panel, title: str, origin: str) -> Plot:
-    """Quality against one cost, drawn as the export draws it; the origin of the figures stands in the caption."""
-    svg = draw([panel], title=title, quality="NDCG@10")["svg"].decode()
-    front = "; ".join(f"{one.name}: {one.cost:.2f} ms, NDCG@10 {one.quality:.4f}" for one in panel.points if one.passed)
-    return Plot(name, f"{title}. {front}. {origin}", own_ids(svg, name))
+    """Quality against one cost, drawn as the export draws it."""
+    svg = draw([panel], title=title, quality="NDCG@10", note="\n".join(textwrap.wrap(origin, NOTE_CHARACTERS)))["svg"].decode()
+    return Plot(name, f"{title}: NDCG@10 of each engine, and the Pareto front", own_ids(svg, name))
 
 
 def _distributions(samples: Sequence[Samples], origin: str) -> list[Plot]:
@@ -82,7 +94,7 @@ def _stages(content: Content, origin: str) -> list[Plot]:
     told = "Median milliseconds of each stage of one text, for each engine."
     with drawing("stages", told, origin, height=0.9 + 0.35 * len(stages)) as drawn:
         (axis,) = drawn.axes
-        for place, (engine, found) in enumerate(reversed(stages.items())):
+        for place, found in enumerate(reversed(stages.values())):
             left = 0.0
             for number, (stage, seconds) in enumerate(found.items()):
                 middle = 1e3 * float(np.median(seconds))
@@ -131,12 +143,12 @@ def _latency_grid(content: Content, samples: Sequence[Samples]) -> Grid:
 def throughput(content: Content, title: str) -> Section:
     """Texts a second of every engine."""
     found, origin = summary(content["rows"]), origin_of(content)
-    names = sorted(found, key=lambda name: _rates(found[name])[1])
-    told = "Texts that each engine reads a second: " + "; ".join(f"{name} {_rates(found[name])[1]:.0f}" for name in names)
+    names = sorted(found, key=lambda name: rates_of(found[name])[1])
+    told = "Texts that each engine reads a second, offline"
     with drawing("throughput", told, origin, height=0.8 + 0.35 * len(names)) as drawn:
         (axis,) = drawn.axes
         for place, name in enumerate(names):
-            low, median, high = _rates(found[name])
+            low, median, high = rates_of(found[name])
             axis.barh(place, median, color=COLOURS[0], height=0.6)
             axis.plot([low, high], [place, place], color="black", linewidth=1.5, marker="|")
             axis.annotate(f"{median:,.0f}", (high, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8)
@@ -149,7 +161,7 @@ def throughput(content: Content, title: str) -> Section:
         [
             name,
             str(sum(row["engine"] == name for row in content["rows"])),
-            "{1:,.1f} ({0:,.1f}–{2:,.1f})".format(*_rates(found[name])),
+            "{1:,.1f} ({0:,.1f}–{2:,.1f})".format(*rates_of(found[name])),
             _times(found[name]),
         ]
         for name in found
@@ -159,7 +171,8 @@ def throughput(content: Content, title: str) -> Section:
     return Section("throughput", title, origin, (note,), (drawn.plot,), (grid,))
 
 
-def _rates(found: Mapping[str, Any]) -> list[float]:
+def rates_of(found: Mapping[str, Any]) -> list[float]:
+    """Texts a second of the slowest, the median and the fastest window."""
     rates: list[float] = found["texts_per_s"]
     return rates
 
@@ -201,7 +214,7 @@ def _roofline_plot(rows: Sequence[Mapping[str, Any]], peaks: Mapping[str, float]
         knees = [peak / bandwidth for peak in peaks.values()]
         ends = np.array([min(*intensities, *knees) / 4, max(*intensities, *knees) * 4])
         for number, (kind, peak) in enumerate(peaks.items()):
-            line = np.geomspace(*ends, 200)
+            line = np.geomspace(ends[0], ends[1], 200)
             label = f"{kind} peak {peak:,.0f} GFLOP/s, memory {bandwidth:.1f} GB/s"
             dash = DASHES[number % len(DASHES)]
             axis.plot(line, np.minimum(peak, line * bandwidth), color="#555555", linestyle=dash, label=label)
@@ -230,11 +243,14 @@ def engines(content: Content, title: str) -> Section:
         timed = [one for one in found if "single_ms_median" in one["latency"]]
         if not timed:
             continue
+        reference = next((one["quality"][QUALITY] for one in timed if one["verdict"] == IS_REFERENCE), None)
         points = [
-            Point(one["name"], one["latency"]["single_ms_median"], one["quality"][QUALITY], one["verdict"] in ACCEPTED)
+            point_of(
+                one["name"], one["latency"]["single_ms_median"], one["quality"], reference, passed=one["verdict"] in ACCEPTED
+            )
             for one in timed
         ]
-        panel = Panel("median latency of one text in the encoder, ms", points)
+        panel = Panel("median latency of one text in the encoder, ms", points, reference)
         name = "engines-" + "".join(one if one.isalnum() else "-" for one in target)
         plots.append(pareto_plot(name, panel, f"Engines built for {target}", origin))
         heads = ("engine", "verdict", "MB", "NDCG@10", "one text, ms", "texts/s", "times fp32")

@@ -13,6 +13,8 @@ from benchmarks.report.parts import NOTHING, Content, Grid, Plot, Section, origi
 from export.chart import Panel, Point
 
 END_TO_END, ENCODER_ONLY = "total", "encode"
+CHECKED = ("requests/s", "requests", "p50 measured, ms", "predicted", "p99 measured, ms", "predicted")
+PLANNED = ("requests/s", "instances", "with a spare", "cores", "used", "p99, ms", "instance-hours a million", "cost a million")
 RANKED = ("recall_at_1", "recall_at_10", "recall_at_50", "ndcg_at_10", "coverage_at_10")
 
 
@@ -104,11 +106,11 @@ def _bars(name: str, title: str, latencies: Mapping[tuple[str, str], Sequence[fl
     told = f"{title}: median latency of one text, with the 5th to 95th percentile, for each engine and way."
     with drawing(name, told, origin, height=0.9 + 0.32 * len(latencies)) as drawn:
         (axis,) = drawn.axes
-        for place, seconds in enumerate(reversed(latencies.values())):
+        for place, seconds in enumerate(reversed(list(latencies.values()))):
             low, middle, high = 1e3 * np.percentile(seconds, [5, 50, 95])
             axis.barh(place, middle, color=COLOURS[0], height=0.6)
             axis.plot([low, high], [place, place], color="black", linewidth=1.5, marker="|")
-        axis.set_yticks(range(len(latencies)), [f"{engine}, {way}" for engine, way in reversed(latencies)])
+        axis.set_yticks(range(len(latencies)), [f"{engine}, {way}" for engine, way in reversed(list(latencies))])
         axis.grid(False, axis="y")
         axis.set_xlim(left=0)
         axis.set_xlabel("latency of one text, ms (median; line: 5th to 95th percentile)")
@@ -128,8 +130,7 @@ def plan(content: Content, title: str) -> Section:
             ]
             for load in row["check"]["loads"]
         ]
-        heads = ("requests/s", "requests", "p50 measured, ms", "predicted", "p99 measured, ms", "predicted")
-        grids.append(Grid(f"{route}: the model against the load test", heads, checked))
+        grids.append(Grid(f"{route}: the model against the load test", CHECKED, checked))
         planned = [
             [
                 f"{line['rate']:,.0f}",
@@ -143,17 +144,7 @@ def plan(content: Content, title: str) -> Section:
             ]
             for line in row["plan"]
         ]
-        heads = (
-            "requests/s",
-            "instances",
-            "with one to spare",
-            "cores",
-            "used",
-            "p99, ms",
-            "instance-hours a million",
-            "cost a million",
-        )
-        grids.append(Grid(f"{route}: on paper", heads, planned))
+        grids.append(Grid(f"{route}: on paper", PLANNED, planned))
     notes = (
         "Instances that keep the 99th percentile under the objective: predicted, not measured, beyond the load test's rates.",
     )

@@ -13,8 +13,8 @@ from benchmarks.report.parts import EXPECTED, Content, Expected, Grid, Plot, Sec
 
 TITLE = "What was measured"
 LEAD = (
-    "Made from the benchmarks' JSON files alone by python -m benchmarks report. Below every plot stand the command that measured it, "
-    "the machine, the commit and the date."
+    "Made from the benchmarks' JSON files alone by python -m benchmarks report. Below every plot stand the command that measured "
+    "it, the machine, the commit and the date."
 )
 CUT_SHORT = "The measurement was interrupted: what follows is what there was by then."
 
@@ -159,7 +159,8 @@ nav ul { columns: 3; padding-left: 1.2rem } figure { margin: 1rem 0 } figure svg
 figcaption, .origin { font-size: 12px; color: #444; overflow-wrap: anywhere } .wide { overflow-x: auto }
 table { border-collapse: collapse; margin: 1rem 0; font-size: 13px; font-variant-numeric: tabular-nums }
 caption { text-align: left; font-weight: 600; padding-bottom: .3rem }
-th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd; vertical-align: top } tbody th { font-weight: 400 }
+th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd; vertical-align: top }
+tbody th { font-weight: 400 }
 th:first-child { text-align: left } thead th { border-bottom: 2px solid #888 }
 @media print { body { max-width: none; font-size: 10pt; padding: 0 } nav { display: none } .wide { overflow: visible }
   figure, tr { break-inside: avoid } h2, caption { break-after: avoid } table { font-size: 8pt } }

@@ -55,7 +55,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture. name: of its file, without an ending. told: what it shows, for those who do not see it. svg: a whole document."""
+    """A picture. name: of its file, without an ending. told: what it shows, in words. svg: a whole document."""
 
     name: str
     told: str

@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.edge import EdgeRun
 from benchmarks.latency import Samples
+from benchmarks.report.engines import rates_of
 from benchmarks.report.pages import markdown_table
 from benchmarks.report.parts import EXPECTED, Content, is_whole, origin_of
 from benchmarks.throughput import summary
@@ -42,10 +43,11 @@ def block(name: str, results: Mapping[str, Content]) -> str:
 def _edge(content: Content) -> str:
     runs = [EdgeRun(**run) for run in content["runs"]]
     p50, p99 = ([1e3 * float(np.percentile(run.seconds, percent)) for run in runs] for percent in (50, 99))
+    open_s, rss_mb = np.median([run.open_s for run in runs]), np.median([run.rss_bytes for run in runs]) / 1e6
+    counted = f"medians of {len(runs)} processes of {len(runs[0].seconds)} wishes of twelve words"
     return (
-        f"At the edge, in a process of its own (engine {runs[0].engine}, medians of {len(runs)} processes of {len(runs[0].seconds)} "
-        f"wishes): opening the bundle takes {np.median([run.open_s for run in runs]):.2f} s, a wish {np.median(p50):.2f} ms "
-        f"(p99 {np.median(p99):.2f}), and the process has {np.median([run.rss_bytes for run in runs]) / 1e6:.0f} MB."
+        f"In a process of its own (engine {runs[0].engine}; {counted}): opening the bundle takes {open_s:.2f} s, a wish "
+        f"{np.median(p50):.2f} ms (p99 {np.median(p99):.2f}), and the process has {rss_mb:.0f} MB."
     )
 
 
@@ -69,7 +71,7 @@ def _throughput(content: Content) -> str:
     rows = []
     for engine, found in summary(content["rows"]).items():
         ratio = "–" if found["ratio"] is None else f"{found['ratio']:.2f}"
-        rows.append([engine, "{1:,.0f} ({0:,.0f}–{2:,.0f})".format(*(found["texts_per_s"] or ())), ratio])
+        rows.append([engine, "{1:,.0f} ({0:,.0f}–{2:,.0f})".format(*rates_of(found)), ratio])
     return "Texts read a second, offline:\n\n" + markdown_table(
         ("engine", "texts/s (slowest–fastest window)", "times fp32"), rows
     )

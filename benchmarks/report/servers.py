@@ -133,7 +133,7 @@ def scale(content: Content, title: str) -> Section:
 
 def _scale_plot(rows: Sequence[Row], origin: str) -> Plot:
     told = "Latency of a query, memory and time to build against the number of items, for each way to search."
-    panels = (("p50 of a query, ms", "latency"), ("memory, MB", "memory"), ("time to build, s", "build"))
+    panels = (("p50 of a query, ms", "latency"), ("memory, MB", "memory"), ("time to build, s (at least 0.001)", "build"))
     with drawing("scale", told, origin, panels=len(panels)) as drawn:
         ways, sizes = list(dict.fromkeys(row["way"] for row in rows)), sorted({row["items"] for row in rows})
         for axis, (label, kind) in zip(drawn.axes, panels, strict=True):
