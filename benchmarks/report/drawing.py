@@ -96,10 +96,14 @@ def drawing(name: str, told: str, origin: str, *, panels: int = 1, height: float
 
 
 def own_ids(svg: str, name: str) -> str:
-    """The drawing with ids that no other drawing on the page has, and without the prologue that HTML does not know."""
+    """The drawing with ids that no other drawing on the page has, and without the prologue that HTML does not know.
+
+    Ids are numbered: some of matplotlib's are memory addresses, and the same figures are to give the same file.
+    """
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    return re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
+    numbers = {one: f"{name}-{number}" for number, one in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg)))}
+    used = re.compile(r'(\bid="|href="#|url\(#)([^")]+)')
+    return used.sub(lambda found: found[1] + numbers.get(found[2], found[2]), svg)
 
 
 def look(number: int) -> dict[str, Any]:

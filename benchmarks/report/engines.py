@@ -144,6 +144,22 @@ def throughput(content: Content, title: str) -> Section:
     """Texts a second of every engine."""
     found, origin = summary(content["rows"]), origin_of(content)
     names = sorted(found, key=lambda name: rates_of(found[name])[1])
+    plots = [_throughput_plot(found, names, origin)] if names else []
+    rows = [
+        [
+            name,
+            str(sum(row["engine"] == name for row in content["rows"])),
+            "{1:,.1f} ({0:,.1f}–{2:,.1f})".format(*rates_of(found[name])),
+            _times(found[name]),
+        ]
+        for name in found
+    ]
+    note = "From text to interest vector, tokenisation included, in batches of 32 texts of similar length."
+    grid = Grid("Texts a second", ("engine", "windows", "texts/s (slowest–fastest)", "times fp32 (95%)"), rows)
+    return Section("throughput", title, origin, (note,), plots, (grid,))
+
+
+def _throughput_plot(found: Mapping[str, Mapping[str, Any]], names: Sequence[str], origin: str) -> Plot:
     told = "Texts that each engine reads a second, offline"
     with drawing("throughput", told, origin, height=0.8 + 0.35 * len(names)) as drawn:
         (axis,) = drawn.axes
@@ -157,18 +173,7 @@ def throughput(content: Content, title: str) -> Section:
         axis.margins(x=0.1)
         axis.set_xlim(left=0)
         axis.set_xlabel("texts a second, median over windows (line: slowest to fastest window)")
-    rows = [
-        [
-            name,
-            str(sum(row["engine"] == name for row in content["rows"])),
-            "{1:,.1f} ({0:,.1f}–{2:,.1f})".format(*rates_of(found[name])),
-            _times(found[name]),
-        ]
-        for name in found
-    ]
-    note = "From text to interest vector, tokenisation included, in batches of 32 texts of similar length."
-    grid = Grid("Texts a second", ("engine", "windows", "texts/s (slowest–fastest)", "times fp32 (95%)"), rows)
-    return Section("throughput", title, origin, (note,), (drawn.plot,), (grid,))
+    return drawn.plot
 
 
 def rates_of(found: Mapping[str, Any]) -> list[float]:
