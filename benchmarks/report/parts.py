@@ -78,7 +78,7 @@ def read_results(folder: Path) -> dict[str, Content]:
     """Name → content, of the files of ``EXPECTED`` that are there. Raises InvalidInput for a file that cannot be read."""
     if not folder.is_dir():
         raise InvalidInput(f"--results {folder} is not a folder; accepted is where the benchmarks wrote their JSON files")
-    found = {}
+    found: dict[str, Content] = {}
     for path in (folder / f"{one.name}.json" for one in EXPECTED):
         if not path.exists():
             continue
