@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.batching import summary
 from benchmarks.report.drawing import COLOURS, drawing
 from benchmarks.report.engines import pareto_plot
 from benchmarks.report.parts import NOTHING, Content, Grid, Plot, Section, origin_of
@@ -115,6 +116,18 @@ def _bars(name: str, title: str, latencies: Mapping[tuple[str, str], Sequence[fl
         axis.set_xlim(left=0)
         axis.set_xlabel("latency of one text, ms (median; line: 5th to 95th percentile)")
     return drawn.plot
+
+
+def batching(content: Content, title: str) -> Section:
+    """Triton's settings beside those as shipped."""
+    rows = []
+    for row in summary(content["rows"]):
+        ratio = NOTHING if row["ratio"] is None else f"{row['ratio']:.2f} ({row['low']:.2f}–{row['high']:.2f})"
+        rate, p50, p99 = (NOTHING if row[key] is None else f"{row[key]:.1f}" for key in ("requests_per_s", "p50_ms", "p99_ms"))
+        rows.append([row["variant"], str(row["clients"]), rate, ratio, p50, p99, str(row["errors"])])
+    heads = ("setting", "clients", "requests/s", "of as shipped (least–greatest round)", "p50, ms", "p99, ms", "errors")
+    notes = ("docs/decisions/batching.md has the method.",)
+    return Section("batching", title, origin_of(content), notes, (), (Grid("Medians over the rounds", heads, rows),))
 
 
 def plan(content: Content, title: str) -> Section:

@@ -38,6 +38,7 @@ READERS: Mapping[str, _Reader] = {
         name="bls",
         note="One Python model that asks the others (BLS), beside Triton's ensemble of the same function, in the same server.",
     ),
+    "batching": others.batching,
     "scale": servers.scale,
     "roofline": engines.roofline,
     "startup": servers.startup,

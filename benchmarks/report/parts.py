@@ -31,6 +31,7 @@ EXPECTED = (
     Expected("load", "Servers under load", "benchmarks load --bundle bundles/NAME"),
     Expected("overhead", "Where the time goes", "benchmarks overhead --bundle bundles/NAME"),
     Expected("bls", "Business logic scripting or an ensemble", "benchmarks bls --bundle bundles/NAME"),
+    Expected("batching", "Queue delay, instances and threads of Triton", "benchmarks batching --bundle bundles/NAME"),
     Expected("scale", "Catalogues of growing size", "benchmarks scale --bundle bundles/NAME"),
     Expected("roofline", "How near to the machine's bound", "benchmarks roofline --bundle bundles/NAME"),
     Expected("startup", "Start, memory, disk", "benchmarks startup --bundle bundles/NAME"),

@@ -192,6 +192,9 @@ def other_results() -> dict[str, Content]:
     tool: dict[str, Any] = {"tool": "lora", "minutes": 5.0, "cost": {"trained_parameters": 10, "peak_memory_mb": 900.0}}
     tool["asked"] = {"fused": {"as-written": {"first": 0.35, "difference": difference}}}
     found: dict[str, Any] = {"peers": peers, "overhead": {"rows": beside}, "bls": {"rows": beside}, "plan": {"rows": [plan]}}
+    load = {"clients": 8, "round": 0, "p50_ms": 5.0, "p99_ms": 9.0, "errors": {}}
+    batches = [{**load, "variant": name, "requests_per_s": rate} for name, rate in (("as shipped", 100.0), ("no delay", 90.0))]
+    found |= {"batching": {"rows": batches}}
     found |= {"faults": {"scenarios": [scenario]}, "tools": {"rows": [tool]}}
     return {name: {"provenance": origin, **content} for name, content in found.items()}
 
@@ -201,9 +204,17 @@ def test_what_other_commands_wrote_is_shown() -> None:
     words = Reader(html_page(others)).words
     for figure in ("bertrec *", "100 (90–110)", "99.8%", "no <wheel>", "3.50× (3.00–4.00)", "10.0 (10.0–10.0)", "100.00"):
         assert figure in words
-    for figure in ("the server is killed", "as it should be", "lora", "+0.0010 (-0.0020…+0.0040)", "1,000", "2.7"):
+    for figure in (
+        "the server is killed",
+        "0.90 (0.90–0.90)",
+        "as it should be",
+        "lora",
+        "+0.0010 (-0.0020…+0.0040)",
+        "1,000",
+        "2.7",
+    ):
         assert figure in words
-    assert [one.name for one in sections(others)[0]] == ["peers", "overhead", "bls", "plan", "faults", "tools"]
+    assert [one.name for one in sections(others)[0]] == ["peers", "overhead", "bls", "batching", "plan", "faults", "tools"]
     committed = read_results(CHECKOUT / "benchmarks/results")
     assert {"engines", "quality"} <= {one.name for one in sections(committed)[0]}
 
