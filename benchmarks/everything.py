@@ -53,14 +53,14 @@ class Share:
 
 SHARES = (
     Share("roofline", 1.5, (), ("--repeats", "2", "--side", "256")),
-    Share("latency", 4.0, ("--grid",), ("--grid", "--rounds", "1")),
-    Share("throughput", 3.5, (), ("--seconds", "0.5", "--rounds", "1")),
+    Share("latency", 3.5, ("--grid",), ("--grid", "--rounds", "1")),
+    Share("throughput", 3.0, (), ("--seconds", "0.5", "--rounds", "1")),
     Share("edge", 1.0, (), ("--repetitions", "2", "--queries", "20")),
-    Share("startup", 3.5, ("--rounds", "3"), ("--rounds", "1", "--ways", "edge")),
-    Share("scale", 5.0, (), ("--sizes", "1000,5000", "--queries", "20", "--rounds", "1", "--texts-used", "300")),
+    Share("startup", 2.0, ("--rounds", "3"), ("--rounds", "1", "--ways", "edge")),
+    Share("scale", 7.0, (), ("--sizes", "1000,5000", "--queries", "20", "--rounds", "1", "--texts-used", "300")),
     Share(
         "load",
-        11.5,
+        12.0,
         ("--servers", "triton,triton-cached,edge", "--seconds", "6", "--warm-up-s", "1"),
         ("--servers", "edge", "--clients", "1,2", "--rates", "5", "--seconds", "0.5", "--warm-up-s", "0.1"),
     ),

@@ -15,6 +15,10 @@ from bertrec.bundle import Bundle
 def test_the_shares_are_half_an_hour() -> None:
     assert sum(share.minutes for share in SHARES) <= 30.0
     assert len({share.name for share in SHARES}) == len(SHARES) == 7
+    page = (Path(__file__).parents[2] / "docs/benchmarks.md").read_text(encoding="utf-8")
+    for share in SHARES:
+        said = " ".join(share.arguments)
+        assert f"| `{share.name}` | {share.minutes:g} | {f'`{said}`' if said else 'as by default'} |" in page
 
 
 def test_what_is_finished_is_not_measured_again(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
