@@ -22,8 +22,8 @@ RESULTS := results
 
 bench: setup
 	@test -e $(BUNDLE)/manifest.json || test $(BUNDLE) != bundles/demo || $(MAKE) demo
-	$(RUN) -m benchmarks all --bundle $(BUNDLE) --output $(RESULTS)
-	$(RUN) -m benchmarks report --results $(RESULTS) --html $(RESULTS)/report.html
+	$(RUN) -m benchmarks all --bundle $(BUNDLE) --output $(RESULTS); status=$$?; \
+		$(RUN) -m benchmarks report --results $(RESULTS) --html $(RESULTS)/report.html && exit $$status
 
 test: setup lint
 	$(RUN) -m pytest
