@@ -1,4 +1,4 @@
-# bertrec: `make demo` runs the main job on real data, `make test` passes the tests. Both set up what they need in .venv.
+# bertrec: `make demo` runs the main job on real data, `make test` the tests, `make bench` the benchmarks. They set up what they need in .venv.
 
 PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$python && break; done)
@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint setup wheel clean data-movielens data-apps data-faq
+.PHONY: demo bench test lint setup wheel clean data-movielens data-apps data-faq
 
 demo: setup
 	$(RUN) -m train fit --data clothing --preset quick --seed 0 --output runs/demo
@@ -15,6 +15,15 @@ demo: setup
 	$(RUN) -m serving assemble --bundle bundles/demo --target cpu --output deploy/demo
 	$(RUN) -m serving.demo --repository deploy/demo --bundle bundles/demo
 	$(RUN) -m benchmarks latency --bundle bundles/demo --output results/latency.json
+
+# All benchmarks of a bundle within half an hour; the demo's, which is made where it is not there. make bench BUNDLE=bundles/mine
+BUNDLE := bundles/demo
+RESULTS := results
+
+bench: setup
+	@test -e $(BUNDLE)/manifest.json || test $(BUNDLE) != bundles/demo || $(MAKE) demo
+	$(RUN) -m benchmarks all --bundle $(BUNDLE) --output $(RESULTS); status=$$?; \
+		$(RUN) -m benchmarks report --results $(RESULTS) --html $(RESULTS)/report.html && exit $$status
 
 test: setup lint
 	$(RUN) -m pytest

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-
-from rich.table import Table
 
 from benchmarks.capacity import add_capacity
 from benchmarks.commands import add_commands
 from benchmarks.compare import change_table, compare_results
 from benchmarks.engines import measure_engines
 from benchmarks.engines_page import engines_page
-from benchmarks.latency import LatencySettings, Samples, held_out_reviews, measure_latency, ratios, read_texts
-from benchmarks.machine import Provenance, provenance
-from benchmarks.production import add_production, edge, faults
+from benchmarks.everything import add_all
+from benchmarks.latency_command import add_latency
+from benchmarks.machine import provenance
+from benchmarks.production import add_production, faults
 from benchmarks.ranker import WIDTHS, RankerSettings, measure_ranker, ranker_table
 from benchmarks.record import KEPT
-from bertrec.bundle import Bundle
-from bertrec.engine import Device
+from benchmarks.report import add_report
 from bertrec.errors import InvalidInput
-from bertrec.tensors import ENCODER
 from train.command import run_command
 from train.progress import say, show
 from train.run import write_json
@@ -39,7 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "run_recorded" in given:
         return run_command(lambda: int(given.run_recorded(given)), interrupted=KEPT)
     command = {
-        "latency": _latency,
         "quality": _quality,
         "ranker": _ranker,
         "engines": _engines,
@@ -47,7 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "tools": _tools,
         "compare": _compare,
         "faults": faults,
-        "edge": edge,
     }[given.command]
     left = (
         "what is finished is kept, the same command continues"
@@ -60,14 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what recommendations are worth and cost.")
     commands = parser.add_subparsers(dest="command", required=True)
-    latency = commands.add_parser("latency", help="latency and throughput of every engine, in-process")
-    latency.add_argument("--bundle", required=True, type=Path, metavar="bundles/NAME")
-    latency.add_argument("--output", required=True, type=Path, metavar="results/latency.json")
-    latency.add_argument("--texts", type=Path, help="one text a line; otherwise held-out reviews of the bundled data")
-    latency.add_argument("--rounds", type=int, default=LatencySettings.rounds)
-    latency.add_argument("--threads", type=int, default=LatencySettings.threads, help="of each engine; 0: one for each core")
-    latency.add_argument("--device", choices=[one.value for one in Device], default=LatencySettings.device)
-    latency.add_argument("--grid", action="store_true", help="batches of 1, 8 and 32, at real lengths and at 16, 64, 128 tokens")
     quality = commands.add_parser("quality", help="train, evaluate and study every data set with several seeds")
     quality.add_argument("--preset", choices=PRESETS, default=PRESETS[0])
     quality.add_argument("--data", metavar="DIR|NAME,…", help=f"default: {', '.join([*BUNDLED, *FETCHED])}, where fetched")
@@ -104,8 +91,11 @@ def _parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="what changed between two results beyond noise; ends with 1 if for the worse")
     compare.add_argument("old", type=Path, metavar="old.json")
     compare.add_argument("new", type=Path, metavar="new.json")
+    add_all(commands)
+    add_latency(commands)
     add_commands(commands)
     add_capacity(commands)
+    add_report(commands)
     add_production(commands)
     return parser
 
@@ -200,81 +190,6 @@ def _ranker(given: argparse.Namespace) -> int:
     print(f"{origin.cpu}, {origin.cores} cores ({' '.join(origin.cpu_flags)}), onnxruntime {origin.versions.get('onnxruntime')}.")
     say(f"written to {given.output}")
     return 0
-
-
-def _latency(given: argparse.Namespace) -> int:
-    bundle = Bundle.open(given.bundle)
-    settings = LatencySettings(rounds=given.rounds, threads=given.threads, grid=given.grid, device=given.device)
-    texts = read_texts(given.texts) if given.texts else held_out_reviews()
-    samples = measure_latency(bundle, texts, settings)
-    origin = provenance()
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    content = {
-        "provenance": asdict(origin),
-        "bundle": bundle.fingerprint,
-        "settings": asdict(settings),
-        "engines": {record.name: dict(record.quality) for record in bundle.manifest.engines if record.model == ENCODER.name},
-        "ratios": ratios(samples),
-        "samples": [asdict(row) for row in samples],
-    }
-    write_json(given.output, content)
-    show(_table(bundle, samples))
-    print(_footnote(origin, settings, samples))
-    say(f"written to {given.output}")
-    return 0
-
-
-def _table(bundle: Bundle, samples: Sequence[Samples]) -> Table:
-    table = Table(title="text in, ten ranked items out: quality and cost of each engine", title_justify="left")
-    columns = (
-        "engine",
-        "NDCG@10",
-        "R@10",
-        "MB",
-        "asked",
-        "p50 ms",
-        "p95 ms",
-        "p99 ms",
-        "texts/s (slowest–fastest)",
-        "× fp32",
-    )
-    for title in columns:
-        table.add_column(title, justify="left" if title in ("engine", "asked") else "right")
-    faster = {
-        (one["engine"], one["workload"], one["batch"]): "{:.2f} ({:.2f}–{:.2f})".format(one["ratio"], *one["interval"])
-        for one in ratios(samples)
-    }
-    for record in bundle.manifest.engines:
-        rows = [row for row in samples if record.model == ENCODER.name and row.engine == record.name]
-        for position, row in enumerate(rows):
-            slowest, median, fastest = row.texts_per_second
-            size_mb = bundle.manifest.files[record.file].size_bytes / 1e6
-            quality = (_figure(record.quality, "ndcg_at_10"), _figure(record.quality, "recall_at_10"), f"{size_mb:.1f}")
-            table.add_row(
-                *((record.name, *quality) if position == 0 else ("",) * 4),
-                f"1 {row.workload}" if row.batch == 1 else f"{row.batch} {row.workload}",
-                *[f"{row.percentile_ms(percent):.2f}" for percent in (50, 95, 99)],
-                f"{median:.0f} ({slowest:.0f}–{fastest:.0f})",
-                faster.get((row.engine, row.workload, row.batch), "–"),
-                end_section=position == len(rows) - 1,
-            )
-    return table
-
-
-def _figure(quality: Mapping[str, float], name: str) -> str:
-    """A metric of the manifest; a dash where the engine was not measured at export."""
-    return f"{quality[name]:.4f}" if name in quality else "–"
-
-
-def _footnote(origin: Provenance, settings: LatencySettings, samples: Sequence[Samples]) -> str:
-    requests = {f"{row.batch} {row.workload}": sum(len(turn) for turn in row.rounds_s) for row in samples}
-    counted = ", ".join(f"{number} × {name}" for name, number in requests.items())
-    threads = settings.threads or origin.cores
-    return (
-        f"{origin.cpu}, {origin.cores} cores ({' '.join(origin.cpu_flags)}), {threads} threads an engine, onnxruntime "
-        f"{origin.versions.get('onnxruntime')}; {counted} a request and engine, in {settings.rounds} interleaved rounds; "
-        "quality as measured at export."
-    )
 
 
 if __name__ == "__main__":

@@ -10,13 +10,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
+from benchmarks.record import Record
 from bertrec.bundle import Bundle
 from bertrec.errors import BertrecError, InvalidInput
 from train.progress import progress
@@ -96,8 +97,8 @@ def twelve_words(texts: Sequence[str], count: int) -> list[str]:
     return [" ".join(words[(at * WORDS + offset) % len(words)] for offset in range(WORDS)) for at in range(count)]
 
 
-def measure_edge(bundle: Path, texts: Sequence[str], settings: EdgeSettings) -> list[EdgeRun]:
-    """Open the bundle and ask it in ``settings.repetitions`` processes, one after another.
+def measure_edge(bundle: Path, texts: Sequence[str], settings: EdgeSettings, record: Record) -> None:
+    """Open the bundle and ask it in ``settings.repetitions`` processes, one after another; a row of ``record`` for each.
 
     Raises InvalidBundle, and BertrecError with its last line where a process fails.
     """
@@ -110,11 +111,9 @@ def measure_edge(bundle: Path, texts: Sequence[str], settings: EdgeSettings) -> 
         "engine": settings.engine,
     }
     with progress("edge", settings.repetitions) as advance:
-        runs = []
         for _ in range(settings.repetitions):
-            runs.append(_run(asked))
+            record.add(asdict(_run(asked)))
             advance()
-    return runs
 
 
 def _run(asked: dict[str, Any]) -> EdgeRun:
@@ -133,8 +132,15 @@ def edge_table(runs: Sequence[EdgeRun]) -> Table:
     table = Table(title=f"a bundle in a process of its own, engine {runs[0].engine}, {WORDS}-word wishes", title_justify="left")
     for title in ("", "median", "lowest–highest process", "accepted", ""):
         table.add_column(title, justify="left" if not title else "right")
+    for row in edge_rows(runs):
+        table.add_row(*row)
+    return table
+
+
+def edge_rows(runs: Sequence[EdgeRun]) -> list[list[str]]:
+    """Figure, its median, its range over the processes, what was to be reached, and whether it was."""
     milliseconds = {percent: [1e3 * float(np.percentile(run.seconds, percent)) for run in runs] for percent in (50, 99)}
-    rows: list[tuple[str, list[float], str, float | None]] = [
+    figures: list[tuple[str, list[float], str, float | None]] = [
         ("import, s", [run.import_s for run in runs], ".3f", None),
         ("open, s", [run.open_s for run in runs], ".3f", MOST_OPEN_S),
         ("first answer after it, s", [run.first_s for run in runs], ".3f", None),
@@ -144,9 +150,10 @@ def edge_table(runs: Sequence[EdgeRun]) -> Table:
         ("p99, ms", milliseconds[99], ".2f", None),
         ("CPU time a wish, ms", [1e3 * run.cpu_s / len(run.seconds) for run in runs], ".2f", None),
     ]
-    for name, values, form, accepted in rows:
+    rows = []
+    for name, values, form, accepted in figures:
         median = float(np.median(values))
         verdict = "" if accepted is None else "reached" if median <= accepted else f"missed by {format(median - accepted, form)}"
         spread = f"{format(min(values), form)}–{format(max(values), form)}"
-        table.add_row(name, format(median, form), spread, "" if accepted is None else f"{accepted:g}", verdict)
-    return table
+        rows.append([name, format(median, form), spread, "" if accepted is None else f"{accepted:g}", verdict])
+    return rows

@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.record import Record
 from benchmarks.throughput import interval
 from bertrec.answers import DEFAULT_K, Options
 from bertrec.bundle import REFERENCE_ENGINE, Bundle
@@ -119,7 +120,8 @@ def ratios(samples: Sequence[Samples]) -> list[dict[str, Any]]:
     found = []
     for row in (row for row in samples if (row.workload, row.batch) in reference):
         slower = reference[row.workload, row.batch].rounds_s
-        each = [float(np.median(one) / np.median(mine)) for one, mine in zip(slower, row.rounds_s, strict=True)]
+        both = zip(slower, row.rounds_s, strict=False)  # an interrupted engine lacks its last round
+        each = [float(np.median(one) / np.median(mine)) for one, mine in both]
         middle = {"ratio": float(np.median(each)), "interval": interval(each)}
         found.append({"engine": row.engine, "workload": row.workload, "batch": row.batch, **middle})
     return found
@@ -137,8 +139,8 @@ def held_out_reviews() -> list[str]:
     return [dataset.interactions[row].text for row in split_interactions(dataset, seed=0).test]
 
 
-def measure_latency(bundle: Bundle, reviews: Sequence[str], settings: LatencySettings) -> list[Samples]:
-    """Time every encoder engine of the bundle under every workload."""
+def measure_latency(bundle: Bundle, reviews: Sequence[str], settings: LatencySettings, record: Record) -> list[Samples]:
+    """Time every encoder engine of the bundle under every workload; ``record`` has the samples after each turn of all engines."""
     names = bundle.ort_engines
     backends = {name: EdgeBackend(bundle.folder, engine=name, threads=settings.threads, device=settings.device) for name in names}
     longest = bundle.manifest.max_tokens
@@ -153,6 +155,8 @@ def measure_latency(bundle: Bundle, reviews: Sequence[str], settings: LatencySet
                     if turn >= 0:
                         samples[name, work.name, work.batch].rounds_s.append(seconds)
                     advance()
+                if turn >= 0:
+                    record.note(samples=[asdict(row) for row in samples.values() if row.rounds_s])
     return list(samples.values())
 
 

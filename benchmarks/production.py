@@ -6,10 +6,11 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.edge import EdgeSettings, edge_table, measure_edge
+from benchmarks.edge import EdgeRun, EdgeSettings, edge_table, measure_edge
 from benchmarks.faults import SCENARIOS, FaultSettings, faults_page, faults_table, measure_faults
 from benchmarks.latency import held_out_reviews, read_texts
 from benchmarks.machine import provenance
+from benchmarks.record import Record
 from bertrec.bundle import Bundle
 from train.progress import say, show
 from train.run import write_json
@@ -34,6 +35,7 @@ def add_production(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     edge.add_argument("--queries", type=int, default=EdgeSettings.queries, help="wishes of each process (default: %(default)s)")
     edge.add_argument("--threads", type=int, default=EdgeSettings.threads, help="of each engine; 0: one for each core")
     edge.add_argument("--output", type=Path, default=Path("results/edge.json"))
+    edge.set_defaults(run_recorded=_edge)
 
 
 def faults(given: argparse.Namespace) -> int:
@@ -54,19 +56,17 @@ def faults(given: argparse.Namespace) -> int:
     return NOT_AS_IT_SHOULD_BE if any(outcome.complaints for outcome in outcomes) else 0
 
 
-def edge(given: argparse.Namespace) -> int:
-    """Write every sample, and print the table."""
+def _edge(given: argparse.Namespace) -> int:
+    """Write every sample, process by process, and print the table."""
     settings = EdgeSettings(repetitions=given.repetitions, queries=given.queries, threads=given.threads, engine=given.engine)
     texts = read_texts(given.texts) if given.texts else held_out_reviews()
-    runs = measure_edge(given.bundle, texts, settings)
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    content = {
-        "provenance": asdict(provenance()),
-        "bundle": Bundle.open(given.bundle).fingerprint,
-        "settings": asdict(settings),
-        "runs": [asdict(run) for run in runs],
-    }
-    write_json(given.output, content)
-    show(edge_table(runs))
+    bundle = Bundle.open(given.bundle)
+    record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)}, name="runs")
+    try:
+        measure_edge(given.bundle, texts, settings, record)
+        record.finish()
+    finally:
+        if record.rows:
+            show(edge_table([EdgeRun(**run) for run in record.rows]))
     say(f"written to {given.output}")
     return 0

@@ -15,19 +15,19 @@ KEPT = "interrupted; what was measured is kept"
 
 
 class Record:
-    """A JSON file with where and how something was measured, and the rows found."""
+    """A JSON file with where and how something was measured, and the rows found. name: what the file calls the rows."""
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, Any], *, name: str = "rows") -> None:
         """Write the file with no row yet, so that a path that cannot be written is known before hours are spent."""
-        self._path = path
-        self._content: dict[str, Any] = {"provenance": asdict(provenance()), "complete": False, **settings, "rows": []}
+        self._path, self._name = path, name
+        self._content: dict[str, Any] = {"provenance": asdict(provenance()), "complete": False, **settings, name: []}
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, self._content)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The rows so far."""
-        return list(self._content["rows"])
+        return list(self._content[self._name])
 
     @property
     def content(self) -> dict[str, Any]:
@@ -36,7 +36,7 @@ class Record:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Keep one more row, whatever happens next."""
-        self._content["rows"].append(dict(row))
+        self._content[self._name].append(dict(row))
         write_json(self._path, self._content)
 
     def note(self, **more: Any) -> None:  # noqa: ANN401  # anything that JSON holds

@@ -82,10 +82,10 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
     return sorted(front, key=lambda point: (point.cost, point.name))
 
 
-def draw(panels: Sequence[Panel], *, title: str, quality: str) -> dict[str, bytes]:
+def draw(panels: Sequence[Panel], *, title: str, quality: str, note: str = "") -> dict[str, bytes]:
     """File ending (``png``, ``svg``) → the chart, panels side by side; equal input gives equal bytes.
 
-    quality: what the vertical axis says.
+    quality: what the vertical axis says. note: small print below the legend.
     """
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(WIDTH_INCHES, HEIGHT_INCHES), dpi=DOTS_PER_INCH)
@@ -98,7 +98,8 @@ def draw(panels: Sequence[Panel], *, title: str, quality: str) -> dict[str, byte
             _marks(axis, panel)
         for axis, panel in zip(axes, panels, strict=True):  # when all marks have set the shared scale
             _labels(axis, panel, canvas.get_renderer())
-        figure.legend(*_legend(axes), loc="lower center", ncol=5, frameon=False)
+        figure.legend(*_legend(axes), loc="lower center", ncol=5, frameon=False, bbox_to_anchor=(0.5, 0.05) if note else None)
+        figure.text(0.07, 0.015, note, fontsize=7.5, color=OTHER)
         return {
             "png": _saved(figure, "png", {"Software": "bertrec"}),
             "svg": _saved(figure, "svg", {"Date": None, "Creator": "bertrec"}),

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.edge import EdgeRun, EdgeSettings, edge_table, measure_edge, twelve_words
+from benchmarks.record import Record
 from bertrec.errors import BertrecError, InvalidInput
 from train.progress import show
 
@@ -43,8 +44,10 @@ def test_what_was_missed_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "2.00" in lines["CPU time a wish, ms"]
 
 
-def test_what_cannot_be_measured_is_refused(tiny_bundle: Path) -> None:
+def test_what_cannot_be_measured_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="queries is 0; accepted is 1 or more"):
         EdgeSettings(queries=0)
     with pytest.raises(BertrecError, match="has no encoder engine 'fp8'"):
-        measure_edge(tiny_bundle, ["red"], EdgeSettings(repetitions=1, queries=1, engine="fp8"))
+        measure_edge(
+            tiny_bundle, ["red"], EdgeSettings(repetitions=1, queries=1, engine="fp8"), Record(tmp_path / "edge.json", {})
+        )

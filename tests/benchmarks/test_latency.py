@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,6 +45,29 @@ def test_every_sample_of_every_engine_is_kept(tiny_bundle: Path, tmp_path: Path,
     assert origin["cores"] >= 1
     assert origin["versions"]["onnxruntime"]
     assert "p99" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_keeps_its_samples(tiny_bundle: Path, tmp_path: Path) -> None:
+    texts, output = tmp_path / "texts.txt", tmp_path / "latency.json"
+    texts.write_text("a green gown\na denim dress\n")
+    arguments = ["latency", "--bundle", str(tiny_bundle), "--output", str(output), "--texts", str(texts)]
+    command = [sys.executable, "-m", "benchmarks", *arguments, "--rounds", "1000000", "--threads", "1"]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            until = time.monotonic() + 60.0
+            while not (output.exists() and json.loads(output.read_text())["samples"]) and time.monotonic() < until:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            out, error = process.communicate(timeout=30.0)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert b"what was measured is kept" in error
+    assert b"p99" in out
+    written = json.loads(output.read_text())
+    assert written["complete"] is False
+    assert {row["engine"] for row in written["samples"]} == {"fp32", "int8"}
+    assert all(len(turn) > 0 for row in written["samples"] for turn in row["rounds_s"])
 
 
 def test_percentiles_and_throughput_by_hand() -> None:

@@ -1,0 +1,68 @@
+"""One command runs them all: within half an hour, on from where it was interrupted, and each with what it found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.everything import FINISHED, KEPT, SHARES, SHORT, Ran, Share, is_finished, run_all
+from bertrec.bundle import Bundle
+
+
+def test_the_shares_are_half_an_hour() -> None:
+    assert sum(share.minutes for share in SHARES) <= 30.0
+    assert len({share.name for share in SHARES}) == len(SHARES) == 7
+    page = (Path(__file__).parents[2] / "docs/benchmarks.md").read_text(encoding="utf-8")
+    for share in SHARES:
+        said = " ".join(share.arguments)
+        assert f"| `{share.name}` | {share.minutes:g} | {f'`{said}`' if said else 'as by default'} |" in page
+
+
+def test_what_is_finished_is_not_measured_again(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["all", "--bundle", str(tiny_bundle), "--output", str(tmp_path), "--short", "--only"]
+    assert main([*arguments, "edge"]) == 0
+    assert FINISHED in capsys.readouterr().out
+    file = tmp_path / "edge.json"
+    first = file.read_bytes()
+    written = json.loads(first)
+    assert (written["complete"], len(written["runs"])) == (True, 2)
+    assert written["provenance"]["command"].startswith(f"python -m benchmarks edge --bundle {tiny_bundle}")
+    assert main([*arguments, "edge"]) == 0
+    assert file.read_bytes() == first
+    assert KEPT in capsys.readouterr().out
+
+
+def test_only_the_whole_result_of_the_same_command_bundle_and_commit_is_finished(tiny_bundle: Path, tmp_path: Path) -> None:
+    share = next(share for share in SHARES if share.name == "throughput")
+    file, command = tmp_path / "throughput.json", share.command(tiny_bundle, tmp_path, short=True)
+    bundle = Bundle.open(tiny_bundle).fingerprint
+    assert not is_finished(file, command, bundle)
+    assert main(command) == 0
+    content = json.loads(file.read_text())
+    content["provenance"]["command"] = " ".join(["python", "-m", "benchmarks", *command])  # the test's own is pytest
+    file.write_text(json.dumps(content))
+    assert is_finished(file, command, bundle)
+    assert not is_finished(file, command, "another bundle")
+    assert not is_finished(file, [*command, "--rounds", "2"], bundle)
+    for wrong in ({"complete": False}, {"provenance": {**content["provenance"], "commit": "another"}}):
+        file.write_text(json.dumps({**content, **wrong}))
+        assert not is_finished(file, command, bundle)
+    file.write_text(json.dumps(content)[:100])
+    assert not is_finished(file, command, bundle)
+
+
+def test_a_command_beyond_its_share_is_interrupted(tiny_bundle: Path, tmp_path: Path) -> None:
+    ran: list[Ran] = []
+    run_all(tiny_bundle, tmp_path, ran, only=[Share("edge", 0.02, ("--repetitions", "1000"), ())])
+    assert [one.verdict for one in ran] == [SHORT]
+    assert ran[0].minutes >= 0.02
+
+
+def test_what_cannot_be_run_is_said(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["all", "--bundle", str(tiny_bundle), "--output", str(tmp_path), "--only", "peers"]) == 2
+    assert "--only names peers; accepted are roofline, latency" in capsys.readouterr().err
+    assert main(["all", "--bundle", str(tmp_path), "--output", str(tmp_path)]) == 2
+    assert "has no manifest.json" in capsys.readouterr().err
