@@ -21,7 +21,7 @@ from bertrec.engine import Device, OnnxEngine
 from bertrec.errors import InvalidInput
 from bertrec.labels import Labels
 from bertrec.pipeline import Pipeline
-from bertrec.questions import Classification, Classifying, Embedding, Match, Matches, Pairing
+from bertrec.questions import NEEDED, Classification, Classifying, Embedding, Match, Matches, Pairing, remedy
 from bertrec.reranking import PairReader
 from bertrec.tensors import (
     CLASSIFY,
@@ -192,8 +192,7 @@ def check_asked(services: Mapping[str, Service], spec: ModelSpec, folder: str | 
     """The service for a question. Raises InvalidInput, saying what to do, where the bundle has none."""
     if spec.name in services:
         return services[spec.name]
-    part, command = ("matcher", "matcher") if spec is MATCH else ("heads", "heads")
     raise InvalidInput(
-        f"{spec.name} needs a bundle with {'a ' if part == 'matcher' else ''}{part}, and {folder} has none; it can be asked to "
-        f"{', '.join(services)}. Train one (python -m train {command} --run runs/NAME) and export the bundle again"
+        f"{spec.name} needs a bundle with {NEEDED[spec.name]}, and {folder} has none; it can be asked to "
+        f"{', '.join(services)}. {remedy(spec)}"
     )

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from bertrec.bundle import Bundle
 from bertrec.errors import InvalidAnswer, InvalidInput
+from bertrec.services import can_answer
 from bertrec.tensors import CLASSIFY, EMBED, MATCH, RECOMMEND
 from client.answer import Answer
 from client.recommender import Recommender
@@ -34,12 +35,6 @@ class Probed:
     items: int
     bundle: str
     latency_ms: float
-
-
-def askable(bundle: Bundle) -> tuple[str, ...]:
-    """The questions that a server of this bundle answers: match needs a matcher, classify heads."""
-    has = {RECOMMEND.name: True, MATCH.name: bundle.matcher_engine, CLASSIFY.name: bundle.heads_engine, EMBED.name: True}
-    return tuple(name for name, there in has.items() if there)
 
 
 def probe(url: str, bundle: Path, *, ask: Sequence[str] | None = None, text: str = GOLDEN_TEXT, timeout_s: float = 5.0) -> Probed:
@@ -77,7 +72,7 @@ def probe(url: str, bundle: Path, *, ask: Sequence[str] | None = None, text: str
 
 def _questions(bundle: Bundle, ask: Sequence[str] | None) -> tuple[str, ...]:
     """Raises InvalidInput for what the bundle cannot be asked."""
-    there = askable(bundle)
+    there = [spec.name for spec in can_answer(bundle)]
     if unknown := [name for name in ask or () if name not in there]:
         raise InvalidInput(
             f"the bundle {bundle.folder} cannot be asked to {', '.join(unknown)}; it can be asked to {', '.join(there)}"
