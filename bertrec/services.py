@@ -152,22 +152,41 @@ def open_service(bundle: Bundle, spec: ModelSpec, *, run: Run, engine: str) -> S
     return _opened(bundle, (spec,), run=run, engine=engine)[spec.name]
 
 
+class Engines:
+    """The bundle's ONNX files, run in this process; each is loaded when it is first asked for."""
+
+    def __init__(self, bundle: Bundle, *, engine: str, threads: int = 0, device: Device | str = Device.CPU) -> None:
+        """engine: the encoder's. threads: per engine; 0 is one per core. device: see :class:`OnnxEngine`."""
+        self.bundle, self.engine = bundle, engine
+        self._threads, self._device = threads, device
+        self._names = {ENCODER.name: engine, RANKER.name: bundle.ranker_engine}
+        self._names |= {MATCHER.name: bundle.matcher_engine or "", HEADS.name: bundle.heads_engine or ""}
+        self._loaded: dict[str, OnnxEngine] = {}
+
+    @property
+    def providers(self) -> dict[str, str]:
+        """Model → the execution provider that runs it, of those that are loaded."""
+        return {name: engine.provider for name, engine in self._loaded.items()}
+
+    def __call__(self, spec: ModelSpec) -> RunModel:
+        """What runs one of encoder, ranker, matcher and heads. Raises as :class:`OnnxEngine` does."""
+        if spec.name not in self._loaded:
+            path = self.bundle.engine_path(spec.name, self._names[spec.name])
+            self._loaded[spec.name] = OnnxEngine(path, spec, threads=self._threads, device=self._device)
+        return self._loaded[spec.name].run
+
+
 def open_services(bundle: Bundle, *, engine: str, threads: int = 0, device: Device | str = Device.CPU) -> dict[str, Service]:
     """Model name → service, for all that the bundle can be asked; its engines run in this process.
 
     Raises InvalidBundle, InvalidInput for an engine that does not exist, MissingDependency without onnxruntime.
     """
-    names = {ENCODER.name: engine, RANKER.name: bundle.ranker_engine}
-    names |= {MATCHER.name: bundle.matcher_engine or "", HEADS.name: bundle.heads_engine or ""}
-    loaded: dict[str, RunModel] = {}
+    return serve_with(Engines(bundle, engine=engine, threads=threads, device=device))
 
-    def run(spec: ModelSpec) -> RunModel:
-        if spec.name not in loaded:
-            path = bundle.engine_path(spec.name, names[spec.name])
-            loaded[spec.name] = OnnxEngine(path, spec, threads=threads, device=device).run
-        return loaded[spec.name]
 
-    return _opened(bundle, can_answer(bundle), run=run, engine=engine)
+def serve_with(engines: Engines) -> dict[str, Service]:
+    """The same by engines that the caller keeps, to know what runs them."""
+    return _opened(engines.bundle, can_answer(engines.bundle), run=engines, engine=engines.engine)
 
 
 def _opened(bundle: Bundle, wanted: Sequence[ModelSpec], *, run: Run, engine: str) -> dict[str, Service]:
