@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -190,19 +191,25 @@ def serve_with(engines: Engines) -> dict[str, Service]:
 
 
 def _opened(bundle: Bundle, wanted: Sequence[ModelSpec], *, run: Run, engine: str) -> dict[str, Service]:
-    matching, catalogue = bundle.matching(), bundle.catalogue()
-    pairs = PairReader(bundle, run(MATCHER), catalogue) if bundle.matcher_engine and matching is not None else None
+    """Each service opens only what it reads: ``embed`` neither catalogue nor matcher, ``classify`` no catalogue."""
+    catalogue = cache(bundle.catalogue)
+
+    @cache
+    def pairs() -> PairReader | None:
+        return PairReader(bundle, run(MATCHER), catalogue) if bundle.matcher_engine and bundle.matching() is not None else None
+
     services: dict[str, Service] = {}
     for spec in wanted:
         if spec is RECOMMEND:
-            services[spec.name] = Pipeline(bundle, encoder=run(ENCODER), ranker=run(RANKER), engine=engine, pairs=pairs)
+            services[spec.name] = Pipeline(bundle, encoder=run(ENCODER), ranker=run(RANKER), engine=engine, pairs=pairs())
         elif spec is EMBED:
             services[spec.name] = EmbedService(TextEncoder(bundle, run(ENCODER), engine))
-        elif spec is MATCH and pairs is not None:
-            services[spec.name] = MatchService(pairs, catalogue, bundle.fingerprint)
+        elif spec is MATCH and (reader := pairs()) is not None:
+            services[spec.name] = MatchService(reader, catalogue(), bundle.fingerprint)
         elif spec is CLASSIFY and (labels := bundle.labels()) is not None:
             encoder = TextEncoder(bundle, run(ENCODER), engine)
-            reading = pairs if pairs is not None and pairs.recommends else None
+            reader = pairs()
+            reading = reader if reader is not None and reader.recommends else None
             services[spec.name] = ClassifyService(encoder, run(HEADS), labels, reading, bundle.fingerprint)
     return services
 
