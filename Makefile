@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo bench test lint setup wheel clean data-movielens data-apps data-faq
+.PHONY: demo bench test lint setup browser wheel clean data-movielens data-apps data-faq
 
 demo: setup
 	$(RUN) -m train fit --data clothing --preset quick --seed 0 --output runs/demo
@@ -33,6 +33,10 @@ lint: setup
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	$(RUN) -m mypy triton_models/model.py
+
+browser:  # for the tests of the edge server's page, which pip cannot bring; Debian and Ubuntu, as root
+	@command -v chromium-headless-shell chromium chromium-browser google-chrome >/dev/null || { apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium-headless-shell fonts-dejavu-core >/dev/null; }
 
 wheel: setup
 	$(RUN) -m build --wheel

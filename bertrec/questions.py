@@ -20,6 +20,15 @@ from bertrec.tensors import CLASSIFY, EMBED, MATCH, ModelSpec
 MOST_ITEMS = 64
 """Items that one text is matched with: each is a pair for the matcher, so this is a whole batch of its own."""
 
+NEEDED: Mapping[str, str] = {MATCH.name: "a matcher", CLASSIFY.name: "heads"}
+"""Model → what of a bundle not every bundle has, and it cannot do without."""
+
+
+def remedy(model: ModelSpec) -> str:
+    """What to do where a bundle lacks what ``NEEDED`` says of ``model``, as a sentence without its full stop."""
+    command = NEEDED[model.name].rpartition(" ")[2]
+    return f"Train {'one' if model is MATCH else 'them'} (python -m train {command} --run runs/NAME) and export the bundle again"
+
 
 class Question(Protocol):
     """What is asked of each text of a call. Hashable by its JSON; equal questions write equal JSON."""

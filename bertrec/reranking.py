@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -22,8 +22,11 @@ class PairReader:
     engine: its name. top, weight, recommends: see :class:`bertrec.matching.Matching`.
     """
 
-    def __init__(self, bundle: Bundle, run: RunModel, catalogue: Catalogue) -> None:
-        """``run`` runs the bundle's ``matcher_engine``. The bundle must have one: see :func:`bertrec.services.open_services`."""
+    def __init__(self, bundle: Bundle, run: RunModel, catalogue: Callable[[], Catalogue]) -> None:
+        """``run`` runs the bundle's ``matcher_engine``. The bundle must have one: see :func:`bertrec.services.open_services`.
+
+        catalogue: reads it, when items are first asked about; who recommends is said without.
+        """
         matching, engine = bundle.matching(), bundle.matcher_engine
         assert matching is not None and engine is not None
         self.engine = engine
@@ -36,7 +39,7 @@ class PairReader:
     @cached_property
     def _items(self) -> list[list[int]]:
         """The token ids of each item. Made when they are first asked for: a bundle opens faster than its catalogue is read."""
-        return tokenised_items(self._catalogue, self._tokenizer, self._item_tokens)
+        return tokenised_items(self._catalogue(), self._tokenizer, self._item_tokens)
 
     def tokenise(self, texts: Sequence[str]) -> list[Tokens]:
         """The texts as the matcher reads them."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +22,7 @@ from bertrec.engine import Device, OnnxEngine
 from bertrec.errors import InvalidInput
 from bertrec.labels import Labels
 from bertrec.pipeline import Pipeline
-from bertrec.questions import Classification, Classifying, Embedding, Match, Matches, Pairing
+from bertrec.questions import NEEDED, Classification, Classifying, Embedding, Match, Matches, Pairing, remedy
 from bertrec.reranking import PairReader
 from bertrec.tensors import (
     CLASSIFY,
@@ -152,38 +153,63 @@ def open_service(bundle: Bundle, spec: ModelSpec, *, run: Run, engine: str) -> S
     return _opened(bundle, (spec,), run=run, engine=engine)[spec.name]
 
 
+class Engines:
+    """The bundle's ONNX files, run in this process; each is loaded when it is first asked for."""
+
+    def __init__(self, bundle: Bundle, *, engine: str, threads: int = 0, device: Device | str = Device.CPU) -> None:
+        """engine: the encoder's. threads: per engine; 0 is one per core. device: see :class:`OnnxEngine`."""
+        self.bundle, self.engine = bundle, engine
+        self._threads, self._device = threads, device
+        self._names = {ENCODER.name: engine, RANKER.name: bundle.ranker_engine}
+        self._names |= {MATCHER.name: bundle.matcher_engine or "", HEADS.name: bundle.heads_engine or ""}
+        self._loaded: dict[str, OnnxEngine] = {}
+
+    @property
+    def providers(self) -> dict[str, str]:
+        """Model → the execution provider that runs it, of those that are loaded."""
+        return {name: engine.provider for name, engine in self._loaded.items()}
+
+    def __call__(self, spec: ModelSpec) -> RunModel:
+        """What runs one of encoder, ranker, matcher and heads. Raises as :class:`OnnxEngine` does."""
+        if spec.name not in self._loaded:
+            path = self.bundle.engine_path(spec.name, self._names[spec.name])
+            self._loaded[spec.name] = OnnxEngine(path, spec, threads=self._threads, device=self._device)
+        return self._loaded[spec.name].run
+
+
 def open_services(bundle: Bundle, *, engine: str, threads: int = 0, device: Device | str = Device.CPU) -> dict[str, Service]:
     """Model name → service, for all that the bundle can be asked; its engines run in this process.
 
     Raises InvalidBundle, InvalidInput for an engine that does not exist, MissingDependency without onnxruntime.
     """
-    names = {ENCODER.name: engine, RANKER.name: bundle.ranker_engine}
-    names |= {MATCHER.name: bundle.matcher_engine or "", HEADS.name: bundle.heads_engine or ""}
-    loaded: dict[str, RunModel] = {}
+    return serve_with(Engines(bundle, engine=engine, threads=threads, device=device))
 
-    def run(spec: ModelSpec) -> RunModel:
-        if spec.name not in loaded:
-            path = bundle.engine_path(spec.name, names[spec.name])
-            loaded[spec.name] = OnnxEngine(path, spec, threads=threads, device=device).run
-        return loaded[spec.name]
 
-    return _opened(bundle, can_answer(bundle), run=run, engine=engine)
+def serve_with(engines: Engines) -> dict[str, Service]:
+    """The same by engines that the caller keeps, to know what runs them."""
+    return _opened(engines.bundle, can_answer(engines.bundle), run=engines, engine=engines.engine)
 
 
 def _opened(bundle: Bundle, wanted: Sequence[ModelSpec], *, run: Run, engine: str) -> dict[str, Service]:
-    matching, catalogue = bundle.matching(), bundle.catalogue()
-    pairs = PairReader(bundle, run(MATCHER), catalogue) if bundle.matcher_engine and matching is not None else None
+    """Each service opens only what it reads: ``embed`` neither catalogue nor matcher, ``classify`` no catalogue."""
+    catalogue = cache(bundle.catalogue)
+
+    @cache
+    def pairs() -> PairReader | None:
+        return PairReader(bundle, run(MATCHER), catalogue) if bundle.matcher_engine and bundle.matching() is not None else None
+
     services: dict[str, Service] = {}
     for spec in wanted:
         if spec is RECOMMEND:
-            services[spec.name] = Pipeline(bundle, encoder=run(ENCODER), ranker=run(RANKER), engine=engine, pairs=pairs)
+            services[spec.name] = Pipeline(bundle, encoder=run(ENCODER), ranker=run(RANKER), engine=engine, pairs=pairs())
         elif spec is EMBED:
             services[spec.name] = EmbedService(TextEncoder(bundle, run(ENCODER), engine))
-        elif spec is MATCH and pairs is not None:
-            services[spec.name] = MatchService(pairs, catalogue, bundle.fingerprint)
+        elif spec is MATCH and (reader := pairs()) is not None:
+            services[spec.name] = MatchService(reader, catalogue(), bundle.fingerprint)
         elif spec is CLASSIFY and (labels := bundle.labels()) is not None:
             encoder = TextEncoder(bundle, run(ENCODER), engine)
-            reading = pairs if pairs is not None and pairs.recommends else None
+            reader = pairs()
+            reading = reader if reader is not None and reader.recommends else None
             services[spec.name] = ClassifyService(encoder, run(HEADS), labels, reading, bundle.fingerprint)
     return services
 
@@ -192,8 +218,7 @@ def check_asked(services: Mapping[str, Service], spec: ModelSpec, folder: str | 
     """The service for a question. Raises InvalidInput, saying what to do, where the bundle has none."""
     if spec.name in services:
         return services[spec.name]
-    part, command = ("matcher", "matcher") if spec is MATCH else ("heads", "heads")
     raise InvalidInput(
-        f"{spec.name} needs a bundle with {'a ' if part == 'matcher' else ''}{part}, and {folder} has none; it can be asked to "
-        f"{', '.join(services)}. Train one (python -m train {command} --run runs/NAME) and export the bundle again"
+        f"{spec.name} needs a bundle with {NEEDED[spec.name]}, and {folder} has none; it can be asked to "
+        f"{', '.join(services)}. {remedy(spec)}"
     )

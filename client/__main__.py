@@ -71,6 +71,8 @@ def _read(arguments: argparse.Namespace) -> int:
     status = 0
     with _recommender(arguments) as recommender:
         ask = asking(arguments, recommender)
+        if watch is not None:
+            watch.begin(recommender.classify)
         for place, text in _texts("-" if watch else arguments.text):
             try:
                 answer = ask(text)

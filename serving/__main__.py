@@ -76,7 +76,13 @@ def _parser() -> argparse.ArgumentParser:
 
     probing = commands.add_parser("probe", help="ask a server, and end with 1 where its answer is not the bundle's")
     probing.add_argument("--url", required=True, metavar="URL", help="such as grpc://127.0.0.1:8001")
-    probing.add_argument("--timeout", default=5.0, type=float, metavar="SECONDS", help="default: 5")
+    probing.add_argument("--timeout", default=5.0, type=float, metavar="SECONDS", help="of each question (default: 5)")
+    probing.add_argument(
+        "--ask",
+        type=lambda names: names.split(","),
+        metavar="NAMES",
+        help="such as recommend,embed, where not all is served that the bundle has (default: all that it has)",
+    )
 
     for command, required in ((assembling, True), (up, False), (updating, False), (probing, True)):
         command.add_argument("--bundle", required=required, type=Path, metavar="BUNDLE")
@@ -201,11 +207,14 @@ def _update(given: argparse.Namespace) -> int:
 
 def _probe(given: argparse.Namespace) -> int:
     try:
-        found = probe(given.url, given.bundle, timeout_s=given.timeout)
+        found = probe(given.url, given.bundle, ask=given.ask, timeout_s=given.timeout)
     except Unavailable as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_ANSWER
-    print(f"{given.url} answers rightly: {found.items} items of bundle {found.bundle} in {found.latency_ms:.1f} ms")
+    print(
+        f"{given.url} answers rightly to {', '.join(found.asked)}: {found.items} items of bundle {found.bundle} "
+        f"in {found.latency_ms:.1f} ms"
+    )
     return 0
 
 

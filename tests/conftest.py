@@ -19,6 +19,12 @@ NARROW_QUEUE = 4
 """Requests that the recommend of narrow_triton lets wait."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("bertrec")
+    group.addoption("--picture", metavar="FILE", help="where to keep a picture (PNG) of the edge server's page")
+    group.addoption("--picture-bundle", metavar="FOLDER", help="the bundle that the page in the picture answers from")
+
+
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.write_backbone(tmp_path_factory.mktemp("backbone"))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from bertrec.errors import DeadlineExceeded, InvalidAnswer, Overloaded, Transient
-from bertrec.questions import Question
+from bertrec.errors import DeadlineExceeded, InvalidAnswer, Overloaded, Transient, Unavailable
+from bertrec.questions import NEEDED, Question, remedy
 from bertrec.tensors import OPTIONS, TEXT, TensorSpec
 
 FULL = ("maximum queue size", "request timeout expired")
 """What Triton says, in lower case and beside UNAVAILABLE or 503, where a queue is full or a request has waited in it too long."""
+
+UNKNOWN = "unknown model"
+"""What Triton and the edge server say, beside NOT_FOUND or 404, where they have no model of that name."""
 
 
 class TritonReader:
@@ -31,6 +34,15 @@ class TritonReader:
         """The error for a server that cannot answer now, by what it says."""
         kind = Overloaded if any(sign in what.lower() for sign in FULL) else Transient
         return kind(f"{self._url} cannot answer: {what}")
+
+    def _failed(self, what: str, question: Question) -> Unavailable:
+        """The error for a server that will not answer a moment later either; another server, or the edge, may."""
+        model = question.model
+        if UNKNOWN in what.lower():
+            what = f"it has no model {model.name!r}"
+            if model.name in NEEDED:
+                what += f", which needs a bundle with {NEEDED[model.name]}. {remedy(model)}; then update the server"
+        return Unavailable(f"{self._url} cannot answer: {what}")
 
     def _late(self, timeout_s: float) -> DeadlineExceeded:
         return DeadlineExceeded(f"{self._url} gave no answer within {timeout_s:.3g} s")

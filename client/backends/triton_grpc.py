@@ -48,7 +48,7 @@ class _GrpcReader(TritonReader):
             self._channel |= {"ssl": True, "root_certificates": tls.path("ca")}
             self._channel |= {"private_key": tls.path("key"), "certificate_chain": tls.path("certificate")}
 
-    def _translated(self, error: Exception, timeout_s: float) -> InvalidInput | Unavailable:
+    def _translated(self, error: Exception, timeout_s: float, question: Question) -> InvalidInput | Unavailable:
         if not isinstance(error, InferenceServerException):
             return Unavailable(f"{self._url} cannot answer: {error}")  # the channel was closed meanwhile
         status = str(error.status()).removeprefix("StatusCode.")
@@ -59,8 +59,9 @@ class _GrpcReader(TritonReader):
         what = f"{status}, {error.message()}"
         if status == "UNAVAILABLE":  # no connection, shutdown or a full queue; HTTP says 503
             return self._cannot(what)
-        kind = Overloaded if status == "RESOURCE_EXHAUSTED" else Unavailable
-        return kind(f"{self._url} cannot answer: {what}")
+        if status == "RESOURCE_EXHAUSTED":
+            return Overloaded(f"{self._url} cannot answer: {what}")
+        return self._failed(what, question)
 
     def _found(self, result: InferResult, texts: int, question: Question) -> list[Any]:
         output = output_of(question)
@@ -87,7 +88,7 @@ class GrpcBackend(_GrpcReader):
         try:
             result = self._client.infer(**_request(texts, question, timeout_s, headers))
         except _CALL_ERRORS as error:
-            raise self._translated(error, timeout_s) from None
+            raise self._translated(error, timeout_s, question) from None
         return self._found(result, len(texts), question)
 
     def close(self) -> None:
@@ -114,7 +115,7 @@ class AsyncGrpcBackend(_GrpcReader):
         try:
             result = await self._client.infer(**_request(texts, question, timeout_s, headers))
         except (*_CALL_ERRORS, UsageError) as error:
-            raise self._translated(error, timeout_s) from None
+            raise self._translated(error, timeout_s, question) from None
         except asyncio.CancelledError:
             if self._closed:  # a channel that closes cancels its calls
                 raise Unavailable(f"{self._url} cannot answer: the channel was closed") from None

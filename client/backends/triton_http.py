@@ -62,7 +62,7 @@ class HttpBackend(TritonReader):
         except HTTPError as error:
             raise self._translated(error, timeout_s) from None
         if response.status != 200:
-            raise self._refusal(response.status, response.data, response.headers.get("retry-after"))
+            raise self._refusal(response.status, response.data, response.headers.get("retry-after"), question)
         return self._read(self._rows(response.data, question), len(texts), question)
 
     def close(self) -> None:
@@ -90,7 +90,7 @@ class HttpBackend(TritonReader):
         kind = Unavailable if isinstance(error, SSLError) else Transient  # a certificate will not be better a moment later
         return kind(f"{self._url} cannot answer: {error.__cause__ or error}")
 
-    def _refusal(self, status: int, body: bytes, retry_after: str | None) -> InvalidInput | Unavailable:
+    def _refusal(self, status: int, body: bytes, retry_after: str | None, question: Question) -> InvalidInput | Unavailable:
         """Triton's 400 is the input's fault; so is no other status, nor a 400 that is not Triton's."""
         what = f"HTTP {status}"
         try:
@@ -104,7 +104,7 @@ class HttpBackend(TritonReader):
         if status == TOO_MANY or (status == NOT_NOW and retry_after is not None):
             wait_s = float(retry_after) if retry_after and _SECONDS.fullmatch(retry_after) else 0.0
             return Overloaded(f"{self._url} cannot answer: {what}", retry_after_s=wait_s)
-        return self._cannot(what) if status == NOT_NOW else Unavailable(f"{self._url} cannot answer: {what}")
+        return self._cannot(what) if status == NOT_NOW else self._failed(what, question)
 
 
 def _request(texts: Sequence[str], question: Question, request_id: str | None) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bertrec.errors import BertrecError, MissingDependency
 
@@ -28,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", required=True, metavar="FOLDER", help="a bundle that python -m export build wrote")
     parser.add_argument("--engine", help="encoder engine of the bundle (default: the export's choice)")
     parser.add_argument("--threads", type=int, default=0, help="threads per engine (default: one per core)")
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "gpu"),
+        default="cpu",
+        help="gpu asks for TensorRT, CUDA and the CPU, in that order (default: cpu)",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this machine alone; 0.0.0.0: every network")
     parser.add_argument("--port", type=int, default=PORT, metavar="P", help="default: %(default)s; 0: a free one")
     parser.add_argument("--queue", type=int, metavar="TEXTS", help="texts that may wait, 64 or more (default: 256); then 429")
@@ -47,13 +53,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise MissingDependency(str(error.name), "serve") from None
     given = {name: getattr(arguments, name) for name in ("queue", "timeout_s", "body_bytes")}
     limits = Limits(**{name: value for name, value in given.items() if value is not None})
-    model = EdgeModel(arguments.bundle, engine=arguments.engine, threads=arguments.threads)
-    serve(model, host=arguments.host, port=arguments.port, limits=limits, tell=_tell)
+    model = EdgeModel(arguments.bundle, engine=arguments.engine, threads=arguments.threads, device=arguments.device)
+    serve(model, host=arguments.host, port=arguments.port, limits=limits, tell=lambda url: _tell(url, model.providers))
     return 0
 
 
-def _tell(url: str) -> None:
-    print(f"serving {url} (page: {url}/, API: {url}/docs); Ctrl-C stops it", flush=True)
+def _tell(url: str, providers: Mapping[str, str]) -> None:
+    ran = ", ".join(f"{model} by {provider}" for model, provider in providers.items())
+    print(f"serving {url} (page: {url}/, API: {url}/docs; {ran}); Ctrl-C stops it", flush=True)
 
 
 if __name__ == "__main__":

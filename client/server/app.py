@@ -32,7 +32,8 @@ HERE = Path(__file__).parent
 PAGE_FILES = {"page.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
 SECURITY = {
     # The page loads nothing from elsewhere, and no other page may frame it or guess types of what it gets.
-    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
+    "Content-Security-Policy": "default-src 'self'; img-src data:; style-src 'self' 'unsafe-inline'; "
+    "frame-ancestors 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }

@@ -13,7 +13,7 @@ from bertrec.bundle import Bundle
 from bertrec.catalogue import values
 from bertrec.errors import InvalidInput
 from bertrec.questions import Question
-from bertrec.services import open_services
+from bertrec.services import Engines, serve_with
 from bertrec.tensors import ENCODER, ModelSpec
 
 MAX_THREADS = 256
@@ -43,15 +43,18 @@ Outcome = list[Any] | Exception
 class EdgeModel:
     """One bundle, loaded. Used by one thread at a time.
 
-    engine: name of the encoder engine. models: names of those that it can be asked. fingerprint: the bundle's.
+    engine: name of the encoder engine. providers: model → the execution provider that runs it. models: names of those that it can
+    be asked. fingerprint: the bundle's.
     joins: whether texts of several requests may share a batch: only where the engine's answer does not depend on its neighbours.
     attributes: attribute → value → number of items, for those that can be chosen from a list.
     """
 
-    def __init__(self, bundle: str | Path, *, engine: str | None = None, threads: int = 0) -> None:
+    def __init__(self, bundle: str | Path, *, engine: str | None = None, threads: int = 0, device: str = "cpu") -> None:
         """Verify the bundle and load it. engine: by default the bundle's choice. threads: per engine; 0 is one per core.
 
-        Raises InvalidBundle, InvalidInput for threads or an engine that do not exist, MissingDependency without onnxruntime.
+        device: ``cpu`` or ``gpu``, see :class:`bertrec.engine.OnnxEngine`.
+        Raises InvalidBundle, InvalidInput for threads, an engine or a device that do not exist, and MissingDependency without
+        onnxruntime.
         """
         if isinstance(threads, bool) or not isinstance(threads, int) or not 0 <= threads <= MAX_THREADS:
             raise InvalidInput(f"threads is {threads!r}; accepted is 0, for one per core, to {MAX_THREADS}")
@@ -59,7 +62,9 @@ class EdgeModel:
         self.engine = opened.default_engine if engine is None else engine
         self.fingerprint = opened.fingerprint
         self.joins = opened.engine(ENCODER.name, self.engine).batch_invariant
-        self._services = open_services(opened, engine=self.engine, threads=threads)
+        engines = Engines(opened, engine=self.engine, threads=threads, device=device)
+        self._services = serve_with(engines)
+        self.providers = engines.providers
         self.models = tuple(self._services)
         self.attributes = _attributes(opened)
 

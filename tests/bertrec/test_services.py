@@ -13,8 +13,8 @@ from bertrec.engine import OnnxEngine
 from bertrec.errors import InvalidAnswer, InvalidInput
 from bertrec.matching import described, log_odds, pair_inputs, tokenised_items
 from bertrec.questions import MOST_ITEMS, Classification, Classifying, Embedding, Pairing
-from bertrec.services import Service, check_asked, open_services
-from bertrec.tensors import CLASSIFY, HEADS, INTEREST_VECTOR, MATCH, MATCHER, PROBABILITIES, PROBABILITY
+from bertrec.services import Engines, Service, check_asked, open_service, open_services
+from bertrec.tensors import CLASSIFY, EMBED, HEADS, INTEREST_VECTOR, MATCH, MATCHER, PROBABILITIES, PROBABILITY, ModelSpec
 from tests import tiny
 
 TOP, WEIGHT = 5, 0.5  # of the tiny bundle's matcher
@@ -149,3 +149,15 @@ def test_a_probability_that_is_none_is_refused() -> None:
     for value in ("2", "-0.1", "NaN"):
         with pytest.raises(InvalidAnswer, match="no probability"):
             Classifying().read(good.to_json().replace("0.5", value))
+
+
+@pytest.mark.parametrize("spec", [EMBED, CLASSIFY])
+def test_what_needs_no_items_opens_no_catalogue(full_bundle: Path, monkeypatch: pytest.MonkeyPatch, spec: ModelSpec) -> None:
+    """With 50,000 items it would be 70 MiB in each of Triton's processes."""
+    opened = Bundle.open(full_bundle)
+    engines = Engines(opened, engine="fp32", threads=1)
+    monkeypatch.setattr(Bundle, "catalogue", lambda _: pytest.fail("the catalogue was read"))
+    service = open_service(opened, spec, run=engines, engine="fp32")
+    question = Classifying() if spec is CLASSIFY else Embedding()
+    assert len(service.answer(service.queries(["red"], [question]))) == 1
+    assert set(engines.providers) == ({"encoder", "heads", "matcher"} if spec is CLASSIFY else {"encoder"})

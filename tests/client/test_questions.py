@@ -113,3 +113,36 @@ def test_retries_and_fallback_are_recommends_own(driver: str, full_bundle: Path,
     assert len(server.asked) >= 2
     with Recommender(server=FakeBackend(failure=Unavailable("gone"))) as alone, pytest.raises(Unavailable, match="gone"):
         alone.embed("red")
+
+
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if not name.startswith("edge")])
+def test_a_server_whose_bundle_lacks_a_part_is_told_apart_and_says_what_to_do(
+    request: pytest.FixtureRequest, tiny_bundle: Path, full_bundle: Path, backend: str
+) -> None:
+    """The same type and the same words over gRPC and HTTP; an edge that has the part answers instead."""
+    server = request.getfixturevalue("triton")
+    url = server.grpc_url if "grpc" in backend else server.http_url
+    driver = "asyncio" if backend.endswith("-asyncio") else "blocking"
+    with opened(driver, url, timeout_s=30) as recommender:
+        for ask, needed, remedy in (
+            (
+                lambda: recommender.match("red", ["3"]),
+                "'match', which needs a bundle with a matcher",
+                "Train one (python -m train matcher",
+            ),
+            (
+                lambda: recommender.classify("red"),
+                "'classify', which needs a bundle with heads",
+                "Train them (python -m train heads",
+            ),
+        ):
+            with pytest.raises(Unavailable) as caught:
+                ask()
+            assert type(caught.value) is Unavailable  # not Transient: it will be no better a moment later
+            expected = f"{url} cannot answer: it has no model {needed}. {remedy} --run runs/NAME) and export the bundle again"
+            assert str(caught.value) == f"{expected}; then update the server"
+        with pytest.raises(InvalidInput, match="rerank needs a bundle with a matcher"):
+            recommender.recommend("red", rerank=True)
+        assert recommender.embed("red").vector.shape == (32,)
+    with opened(driver, url, timeout_s=30, fallback=full_bundle) as recommender:
+        assert recommender.match("red", ["3"]).served_by is ServedBy.EDGE

@@ -101,3 +101,62 @@ def test_a_bundle_without_topics_cannot_be_watched() -> None:
     alone = Classified({"sentiment": {NEGATIVE: 1.0}}, None, False, "", "", served_by=ServedBy.EDGE, latency_ms=1.0)
     with pytest.raises(InvalidInput, match="has no head for topics, only sentiment"):
         watch().see(alone)
+
+
+def test_with_a_baseline_a_topic_raises_an_alert_in_its_first_window(tmp_path: Path) -> None:
+    stream = [said(NEGATIVE, "silk")] * 20
+    assert [found for one in stream if (found := watch().see(one))] == []
+    counts = tmp_path / "counts.json"
+    counts.write_text('{"silk": {"negative": 5, "texts": 400}}')
+    watching = watch("--json", "--baseline", str(counts))
+    (alert,) = (json.loads(found) for one in stream if (found := watching.see(one)) is not None)
+    assert (alert["topic"], alert["position"], alert["before"]) == ("silk", 20, {"negative": 5, "texts": 400})
+
+
+def test_earlier_texts_are_classified_and_counted_before_the_stream(tmp_path: Path) -> None:
+    texts = tmp_path / "earlier.txt"
+    texts.write_text("good\n\nbad\n" * 100)
+    asked: list[str] = []
+
+    def classify(given: list[str]) -> list[Classified]:
+        asked.extend(given)
+        return [said("positive" if text == "good" else NEGATIVE, "wool") for text in given]
+
+    watching = watch("--json", "--baseline", str(texts))
+    watching.begin(classify)
+    assert asked == ["good", "bad"] * 100
+    (alert,) = (json.loads(found) for _ in range(20) if (found := watching.see(said(NEGATIVE, "wool"))) is not None)
+    assert alert["before"] == {"negative": 100, "texts": 200}
+
+
+def test_alpha_is_the_level_that_an_alert_falls_to(tmp_path: Path) -> None:
+    counts = tmp_path / "counts.json"
+    counts.write_text('{"silk": {"negative": 100, "texts": 400}}')
+    stream = [said(NEGATIVE if number < 13 else "positive", "silk") for number in range(20)]  # 13 of 20, by chance once in 3,482
+    for alpha, alerts in (("0.05", 0), ("0.2", 1)):  # each look may be wrong once in 10,000, and in 2,500
+        watching = watch("--alpha", alpha, "--baseline", str(counts))
+        assert sum(watching.see(one) is not None for one in stream) == alerts
+
+
+def test_a_baseline_is_read_by_the_command_and_refused_where_it_is_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, full_bundle: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "earlier.txt"
+    file.write_text("a green gown\nred\n" * 50)
+    give(monkeypatch, "red\n")
+    assert run(capsys, "monitor", "--bundle", str(full_bundle), "--baseline", str(file)) == (0, "", "")
+    status, _, err = run(capsys, "monitor", "--bundle", str(full_bundle), "--alpha", "1")
+    assert status == 2 and "alpha is 1.0; accepted is a number above 0 and below 1" in err
+    for name, content, why in (
+        ("missing.txt", None, "No such file"),
+        ("shares.json", '{"silk": 0.2}', "accepted is a file with one text a line"),
+        ("halves.json", '{"silk": {"negative": 0.5, "texts": 2}}', "no whole number"),
+        ("many.json", '{"silk": {"negative": 3, "texts": 2}}', "3 of 2 texts are negative"),
+        ("list.json", "[1]", "accepted is a file"),
+    ):
+        wrong = tmp_path / name
+        if content is not None:
+            wrong.write_text(content)
+        status, _, err = run(capsys, "monitor", "--bundle", str(full_bundle), "--baseline", str(wrong))
+        assert status == 2 and f"--baseline {wrong} cannot be read" in err and why in err
+        assert err.count("\n") == 1

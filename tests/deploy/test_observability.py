@@ -73,12 +73,6 @@ def test_counters_are_rated_and_gauges_are_not(metrics: str, place: str, express
         assert rated == (kinds[found[0]] == "counter"), found[0]
 
 
-@pytest.mark.parametrize(("place", "expression"), EXPRESSIONS, ids=[place for place, _ in EXPRESSIONS])
-def test_parentheses_are_closed(place: str, expression: str) -> None:
-    for left, right in ("()", "[]", "{}"):
-        assert expression.count(left) == expression.count(right)
-
-
 def test_labels_that_are_grouped_by_are_there(metrics: str) -> None:
     assert re.search(r'^nv_inference_queue_duration_us\{[^}]*model="recommend"', metrics, re.MULTILINE)
     assert re.search(r'^nv_inference_request_failure\{[^}]*reason="REJECTED"', metrics, re.MULTILINE)

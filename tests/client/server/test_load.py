@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 
 from bertrec.errors import InvalidInput
@@ -161,6 +162,7 @@ def test_the_command_serves_on_loopback_until_it_is_told_to_stop(tiny_bundle: Pa
             assert process.stdout is not None
             said = process.stdout.readline()
             assert said.startswith("serving http://127.0.0.1:")
+            assert "encoder by CPUExecutionProvider, ranker by CPUExecutionProvider" in said
             with Recommender(said.split()[1], timeout_s=20) as recommender:
                 answers = recommender.recommend([item_text(item) for item in range(ITEMS)], k=1)
             assert [answer.items[0].item_id for answer in answers] == [str(item) for item in range(ITEMS)]
@@ -169,6 +171,21 @@ def test_the_command_serves_on_loopback_until_it_is_told_to_stop(tiny_bundle: Pa
         finally:
             process.kill()
     assert (process.returncode, errors) == (0, "")
+
+
+@pytest.mark.skipif(onnxruntime.get_device() != "CPU", reason="this onnxruntime has a GPU's providers, and may get one")
+def test_a_gpu_that_is_not_there_is_told_and_the_cpu_answers(
+    tiny_bundle: Path, caplog: pytest.LogCaptureFixture, in_process: Recommender
+) -> None:
+    model = EdgeModel(tiny_bundle, threads=1, device="gpu")
+    assert model.providers == {"encoder": "CPUExecutionProvider", "ranker": "CPUExecutionProvider"}
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == 2 and all("runs on CPUExecutionProvider; the GPU was asked for" in one for one in warnings)
+    with running(model) as server:
+        found = server.recommend({"text": "green gown"}).json["items"]
+    assert [item["item_id"] for item in found] == [item.item_id for item in in_process.recommend("green gown").items]
+    with pytest.raises(InvalidInput, match="device is 'tpu'; accepted are cpu, gpu"):
+        EdgeModel(tiny_bundle, device="tpu")
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
