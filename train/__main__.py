@@ -160,8 +160,9 @@ def _add_networks(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     distil_parser = commands.add_parser("distil", help="train a smaller network that imitates a run's encoder")
     distil_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
     distil_parser.add_argument(
-        "--student", required=True, metavar="static|layers-N|pruned-P", help="N layers kept, P percent removed"
+        "--student", required=True, metavar="static|layers-N|pruned-P|matched", help="N layers kept, P percent removed"
     )
+    distil_parser.add_argument("--margins", type=float, metavar="WEIGHT", help="learn the matcher's margins, too (matched: 0.1)")
     distil_parser.add_argument("--epochs", type=int, help="passes over the texts")
     distil_parser.add_argument("--seed", type=int, default=0)
     distil_parser.add_argument("--max-minutes", type=float, help="stop training after so long")
@@ -204,6 +205,7 @@ def _tune(given: argparse.Namespace) -> int:
 
 def _distil(given: argparse.Namespace) -> int:
     wanted = {"name": given.student, "seed": given.seed, "epochs": given.epochs, "max_minutes": given.max_minutes}
+    wanted["margin_weight"] = given.margins
     default = DEFAULTS.get(given.student.partition("-")[0], DEFAULTS["layers"])
     distil(
         open_run(given.run), dataclasses.replace(default, **{name: value for name, value in wanted.items() if value is not None})

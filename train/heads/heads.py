@@ -28,6 +28,7 @@ from bertrec.labels import LABELS_FILE, Labels
 from train.data import SPLITS, TEST, VALIDATION
 from train.evaluate import run_dataset, run_examples
 from train.examples import Examples
+from train.fingerprint import teacher_fingerprint
 from train.heads.learn import Learned, learn_head
 from train.heads.measure import HeadMeasures, measure_head
 from train.heads.network import Heads
@@ -35,7 +36,6 @@ from train.heads.tasks import UNLABELLED, Task, make_tasks
 from train.progress import say
 from train.rankers import InterestVectors
 from train.run import METRICS_FILE, Run, source_commit, write_json
-from train.students.contract import teacher_fingerprint
 
 HEADS_FOLDER = "heads"
 WEIGHTS_FILE = "heads.safetensors"
