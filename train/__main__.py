@@ -28,6 +28,7 @@ from train.fit_options import add_options, chosen
 from train.heads import heads_table, train_heads
 from train.matcher import MatcherSettings, fit_matcher
 from train.matcher.report import matcher_table
+from train.multi_task import HeadsKind
 from train.precision import Precision
 from train.progress import console, say, show
 from train.queries import KINDS
@@ -172,9 +173,15 @@ def _add_networks(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     matcher_parser.add_argument("--seed", type=int, default=0)
     matcher_parser.add_argument("--precision", choices=[one.value for one in Precision], help="of the matrix products (auto)")
     matcher_parser.add_argument("--max-minutes", type=float, help="stop training after so long")
-    heads_parser = commands.add_parser("heads", help="train sentiment and topic heads on a run's frozen encoder")
+    heads_parser = commands.add_parser("heads", help="train sentiment and topic heads on a run's encoder")
     heads_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
     heads_parser.add_argument("--seed", type=int, default=0)
+    heads_parser.add_argument(
+        "--heads",
+        choices=[one.value for one in HeadsKind],
+        default=HeadsKind.FROZEN.value,
+        help="learn them now, or take those of fit --heads multi-task (frozen)",
+    )
 
 
 def _names(joined: str) -> list[str]:
@@ -222,7 +229,7 @@ def _matcher(given: argparse.Namespace) -> int:
 
 
 def _heads(given: argparse.Namespace) -> int:
-    trained = train_heads(open_run(given.run), seed=given.seed)
+    trained = train_heads(open_run(given.run), seed=given.seed, kind=HeadsKind(given.heads))
     show(heads_table(trained))
     say(f"written to {trained.folder}")
     return 0

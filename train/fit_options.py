@@ -9,6 +9,7 @@ from typing import Any
 from bertrec.errors import InvalidInput
 from train.adversarial import AdversarialSettings, Adversary
 from train.augmentation import WORDNET_FOLDER, Augmentation, AugmentationSettings
+from train.multi_task import WEIGHT, HeadsKind, MultiTaskSettings
 from train.precision import Precision
 
 ADAPTIVE = "adaptive"
@@ -35,6 +36,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", choices=[one.value for one in Precision], help="of matrix products in reading and fine-tuning (fp32)"
     )
+    parser.add_argument(
+        "--heads", choices=[HeadsKind.MULTI_TASK.value], help="learn sentiment and topics together with the recommendation"
+    )
+    parser.add_argument(
+        "--head-weight",
+        action="append",
+        default=[],
+        metavar="[HEAD=]WEIGHT",
+        help=f"of one head's loss, or of every head's ({WEIGHT:g})",
+    )
 
 
 def chosen(given: argparse.Namespace) -> dict[str, Any]:
@@ -45,6 +56,7 @@ def chosen(given: argparse.Namespace) -> dict[str, Any]:
     fields: dict[str, Any] = {"augmentation": _augmentation(given), "adversarial": _adversarial(given)}
     fields["correct_spelling"] = given.correct_spelling or None
     fields["weigh_by_sentiment"] = given.weigh_by_sentiment or None
+    fields["multi_task"] = _multi_task(given)
     fields["precision"] = Precision(given.precision) if given.precision else None
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -67,6 +79,25 @@ def _augmentation(given: argparse.Namespace) -> AugmentationSettings | None:
                 f"--augment-strength is {given.augment_strength!r}; accepted are {ADAPTIVE} and a number above 0 and up to 1"
             ) from None
     return AugmentationSettings(tuple(given.augment), **wanted)
+
+
+def _multi_task(given: argparse.Namespace) -> MultiTaskSettings | None:
+    if given.heads is None:
+        if given.head_weight:
+            raise InvalidInput("--head-weight means nothing without --heads multi-task; add it")
+        return None
+    general, own = WEIGHT, []
+    for one in given.head_weight:
+        name, _, number = one.rpartition("=")
+        try:
+            weight = float(number)
+        except ValueError:
+            raise InvalidInput(f"--head-weight is {one!r}; accepted are NUMBER and HEAD=NUMBER, as sentiment=0.2") from None
+        if name:
+            own.append((name, weight))
+        else:
+            general = weight
+    return MultiTaskSettings(general, tuple(own))
 
 
 def _adversarial(given: argparse.Namespace) -> AdversarialSettings | None:

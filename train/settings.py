@@ -12,6 +12,7 @@ from train.adapters import Tuning
 from train.adversarial import AdversarialSettings
 from train.augmentation.settings import AugmentationSettings
 from train.encoder import DEFAULT_BACKBONE
+from train.multi_task import MultiTaskSettings
 from train.precision import Precision
 
 OPTIONAL_SIGNALS = (GRAPH, BEHAVIOUR)
@@ -40,6 +41,7 @@ class FitSettings:
     adapt: what the upper layers learn first, from the training texts without their labels, in so many epochs and minutes at most.
     labels: share of the training texts that keep their item; with self_train the others get the item that a first recommender
     gives them with at least ``confidence``.
+    multi_task: heads that are learned together with the recommendation; none by default (train/heads/joint.py).
     """
 
     preset: Preset
@@ -81,6 +83,7 @@ class FitSettings:
     labels: float = 1.0
     self_train: bool = False
     confidence: float = 0.9
+    multi_task: MultiTaskSettings | None = None
 
     def __post_init__(self) -> None:
         positive = (

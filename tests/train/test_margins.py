@@ -20,7 +20,7 @@ from train.__main__ import main
 from train.evaluate import run_dataset, run_examples
 from train.examples import UNSEEN
 from train.fit import fit
-from train.matcher import MatcherSettings, fit_matcher
+from train.matcher import MatcherSettings, fit_matcher, lessons
 from train.run import Run, open_run
 from train.settings import PRESETS, Preset
 from train.students import StudentSettings, distil
@@ -84,7 +84,7 @@ def test_margins_are_of_the_candidates_and_never_of_the_right_item(run: Run) -> 
 
 def counting(monkeypatch: pytest.MonkeyPatch, *, fail_at: int | None = None) -> list[int]:
     """Calls of the matcher, as pairs read; one of them is an interruption."""
-    real: Callable[..., NDArray[np.float32]] = module.answers
+    real: Callable[..., NDArray[np.float32]] = lessons.answers
     calls: list[int] = []
 
     def answers(*given: object, **named: object) -> NDArray[np.float32]:
