@@ -19,7 +19,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from bertrec.catalogue import Catalogue, CatalogueItem
-from bertrec.fusion import Gates, Signals
+from bertrec.fusion import FEATURES, SENTIMENT, Gates, Signals
+from bertrec.sentiment import open_analyser
 from bertrec.signals import LexicalSignal
 from bertrec.tensors import PRIOR, SIGNALS, TEXT_SIGNAL
 from bertrec.text import TextTokenizer
@@ -99,6 +100,8 @@ def fit(source: str, settings: FitSettings, output: Path, *, track: Tracking = T
     joint = None
     if settings.multi_task is not None:
         joint = JointHeads.begin(dataset, examples, settings.multi_task, encoder.hidden)
+    if settings.gate_by_sentiment:
+        open_analyser()  # which may be missing: better said before an hour of training than after
     run.start()
     run.encoder_folder.mkdir(exist_ok=True)
     vocabulary.save_pretrained(run.encoder_folder)
@@ -121,7 +124,7 @@ def fit(source: str, settings: FitSettings, output: Path, *, track: Tracking = T
     read = states.done[len(examples.train) :]
     # Where the time sufficed for none, the other signals can still be weighed.
     validation = np.flatnonzero(read if read.any() else ~read)[:CHOOSING_TEXTS]
-    asked = _asked(fitted, encoder, states, examples, validation)
+    asked = _asked(fitted, encoder, states, examples, validation, settings)
     sides = _item_sides(fitted, tuning.side.numpy(), _described(encoder, states, examples), examples, asked, settings)
     fusion = choose_fusion(asked, sides.items, settings.prior_weight)
     tuning.tracker.close(tuning.step, **{FUSED_NDCG: fusion.ndcg_at_10})
@@ -211,17 +214,24 @@ def _described(encoder: Encoder, states: FrozenStates, examples: Examples) -> ND
 
 
 def _asked(
-    fitted: FittedSignals, encoder: Encoder, states: FrozenStates, examples: Examples, validation: NDArray[np.int64]
+    fitted: FittedSignals,
+    encoder: Encoder,
+    states: FrozenStates,
+    examples: Examples,
+    validation: NDArray[np.int64],
+    settings: FitSettings,
 ) -> Asked:
     """The validation queries, as every signal sees them."""
     pairs = examples.validation.take(validation)
-    signals = Signals(fitted.lexical, fitted.graph, fitted.behaviour, Gates({}))
+    features = (*FEATURES, SENTIMENT) if settings.gate_by_sentiment else FEATURES
+    signals = Signals(fitted.lexical, fitted.graph, fitted.behaviour, Gates({}, features=features))
     interest = encode_states(encoder, states, validation + len(examples.train))
     return Asked(
         signals.user_sides(pairs.texts, interest, pairs.histories),
         signals.features(pairs.texts, pairs.histories),
         pairs.histories,
         pairs.items,
+        features,
     )
 
 
@@ -305,6 +315,7 @@ def _finish(
     chosen = {
         "weights": {name: round(float(np.exp(bias)), 4) for name, bias in fusion.gates.biases.items()},
         "gated": bool(fusion.gates.weights),
+        "features": list(fusion.gates.features),
         "shrinkage": sides.shrinkage,
         "validation_ndcg_at_10": _number(fusion.ndcg_at_10),
         "cross_validated_constant": _number(fusion.constant_ndcg_at_10),

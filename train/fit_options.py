@@ -28,6 +28,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--correct-spelling", action="store_true", help="correct the training texts before they are read")
     parser.add_argument("--weigh-by-sentiment", action="store_true", help="learn less from texts that complain")
     parser.add_argument(
+        "--gate-by-sentiment", action="store_true", help="let the gate weigh the signals by whether a text complains, too"
+    )
+    parser.add_argument(
         "--adversarial", choices=[one.value for one in Adversary], help="learn at the worst place near a text, too"
     )
     parser.add_argument("--adversarial-epsilon", type=float, metavar="SHARE", help="how far, of a text's length (0.02)")
@@ -56,6 +59,7 @@ def chosen(given: argparse.Namespace) -> dict[str, Any]:
     fields: dict[str, Any] = {"augmentation": _augmentation(given), "adversarial": _adversarial(given)}
     fields["correct_spelling"] = given.correct_spelling or None
     fields["weigh_by_sentiment"] = given.weigh_by_sentiment or None
+    fields["gate_by_sentiment"] = given.gate_by_sentiment or None
     fields["multi_task"] = _multi_task(given)
     fields["precision"] = Precision(given.precision) if given.precision else None
     return {name: value for name, value in fields.items() if value is not None}
