@@ -20,7 +20,7 @@ from bertrec.errors import InvalidInput, InvalidRun
 from bertrec.text import TextTokenizer, Tokens
 from train.checkpoint import FILE as CHECKPOINT_FILE
 from train.checkpoint import load_checkpoint, save_checkpoint
-from train.data import TRAIN, VALIDATION
+from train.data import TRAIN, VALIDATION, Dataset
 from train.encoder import Encoder
 from train.evaluate import run_dataset, run_examples
 from train.examples import Examples, Pairs
@@ -68,30 +68,31 @@ def distil(run: Run, settings: StudentSettings) -> Student:
         wanted["matcher"] = matcher_fingerprint(run)
     if (folder / STUDENT_FILE).is_file():
         return _reused(open_student(folder), wanted)
-    torch.manual_seed(settings.seed)
     dataset = run_dataset(run)
     examples = run_examples(run, dataset)
+    judge = Judge.of(run, examples)
+    began = time.monotonic()
+    margins = _margins(run, dataset, examples, judge, settings)
+    asking_s = time.monotonic() - began
+    started += asking_s  # no part of max_minutes: without all margins there is nothing to learn
+    torch.manual_seed(settings.seed)
     teacher = Encoder.load(run.encoder_folder)
     if not teacher.family.fused:
         raise InvalidInput(f"{run.folder} has a {teacher.bert.config.model_type!r} encoder; students are made of a BERT")
-    judge = Judge.of(run, examples)
-    margins = judged = None
-    if settings.margin_weight:
-        margins = margins_of(run, dataset, examples.train, TRAIN, settings)
-        judged = margins_of(run, dataset, judge.asked.take(np.arange(min(len(judge.tokens), MARGIN_TEXTS))), VALIDATION, settings)
-    lessons = prepare_lessons(run, teacher, examples, settings, margins)
+    lessons = prepare_lessons(run, teacher, examples, settings, margins.get(TRAIN))
     student = _begin(teacher, lessons, settings)
     folder.mkdir(parents=True, exist_ok=True)
     training = _train(folder, student, lessons, judge, settings, started, json.dumps(wanted, sort_keys=True))
     _save(student, folder)
     minutes = (time.monotonic() - started + training.earlier_s) / 60
     found = judge.compare(run, student, teacher)
-    if judged is not None:
-        found |= judge.margin_errors(lessons, judged, student, teacher)
+    if margins:
+        found |= judge.margin_errors(lessons, margins[VALIDATION], student, teacher)
     record = {
         **wanted,
         "source_commit": source_commit(),
         "minutes": round(minutes, 2),
+        "minutes_of_margins": round(asking_s / 60, 2),  # of this sitting
         "steps": training.step,
         "validation": found,
     }
@@ -102,6 +103,15 @@ def distil(run: Run, settings: StudentSettings) -> Student:
         f"mean cosine {found['cosine']:.4f}; {minutes:.1f} minutes"
     )
     return Student(folder, record)
+
+
+def _margins(run: Run, dataset: Dataset, examples: Examples, judge: Judge, settings: StudentSettings) -> dict[str, Margins]:
+    """The matcher's margins of the training texts and of some validation texts; nothing where they have no weight."""
+    if not settings.margin_weight:
+        return {}
+    judged = judge.asked.take(np.arange(min(len(judge.tokens), MARGIN_TEXTS)))
+    parts = {TRAIN: examples.train, VALIDATION: judged}
+    return {part: margins_of(run, dataset, pairs, part, settings) for part, pairs in parts.items()}
 
 
 def _reused(student: Student, wanted: dict[str, object]) -> Student:

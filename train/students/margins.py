@@ -16,12 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bertrec.catalogue import Catalogue
 from bertrec.errors import InvalidData, InvalidRun
-from bertrec.matching import MATCHER_FOLDER, Matching, log_odds
+from bertrec.matching import MATCHER_FOLDER, Matching, log_odds, tokenised_items
+from bertrec.text import TextTokenizer, Tokens
 from train.data import Dataset
 from train.examples import OWN_TEXT, UNSEEN, Pairs
 from train.fingerprint import teacher_fingerprint
-from train.matcher.lessons import Lessons, answers, lessons_of
+from train.matcher.lessons import answers, lessons_of
 from train.matcher.network import Matcher, load_matcher
 from train.matcher.settings import MATCHER_COMMAND, MatcherSettings
 from train.precision import Precision
@@ -112,22 +114,17 @@ def margins_of(run: Run, dataset: Dataset, pairs: Pairs, part: str, settings: St
     if loaded is None:
         raise InvalidRun(f"{run.folder} has no finished matcher whose margins could be learned. Train it: {MATCHER_COMMAND}")
     matcher, matching = loaded
-    lessons, rows = _lessons(run, dataset, pairs, matching)
     if known is None:
-        known = _drawn(lessons, rows, settings)
+        known = _drawn(run, dataset, pairs, matching, settings)
         known.save(path)
-    return _asked(matcher, lessons, known, path)
+    return _asked(matcher, _Read.of(run, pairs.take(known.rows), matching), known, path)
 
 
-def _lessons(run: Run, dataset: Dataset, pairs: Pairs, matching: Matching) -> tuple[Lessons, NDArray[np.int64]]:
-    """What the matcher reads, as it was trained to, and which of the pairs that is."""
+def _drawn(run: Run, dataset: Dataset, pairs: Pairs, matching: Matching, settings: StudentSettings) -> Margins:
+    """The wrong items of each text, drawn by the seed from what the run recommends; nothing is asked of the matcher yet."""
     rows = np.flatnonzero((pairs.rows != OWN_TEXT) & (pairs.items != UNSEEN))
     reading = MatcherSettings(item_tokens=matching.item_tokens, top=matching.top, precision=Precision.FP32.value)
-    return lessons_of(run, InterestVectors.of(run), pairs.take(rows), dataset, reading), rows
-
-
-def _drawn(lessons: Lessons, rows: NDArray[np.int64], settings: StudentSettings) -> Margins:
-    """The wrong items of each text, drawn from its candidates by the seed; nothing is asked of the matcher yet."""
+    lessons = lessons_of(run, InterestVectors.of(run), pairs.take(rows), dataset, reading)
     if len(lessons.item_ids) < 2:
         raise InvalidData("the catalogue has a single item, and margins are against wrong ones; distil without margins")
     random = np.random.default_rng([settings.seed, 10])
@@ -137,7 +134,21 @@ def _drawn(lessons: Lessons, rows: NDArray[np.int64], settings: StudentSettings)
     return Margins(rows, lessons.items, np.stack(wrong, axis=1), odds)
 
 
-def _asked(matcher: Matcher, lessons: Lessons, margins: Margins, path: Path) -> Margins:
+@dataclass(frozen=True)
+class _Read:
+    """What the matcher reads: the texts, and the token ids of every item, as it was trained to read them."""
+
+    tokens: list[Tokens]
+    item_ids: list[list[int]]
+
+    @classmethod
+    def of(cls, run: Run, pairs: Pairs, matching: Matching) -> _Read:
+        tokenizer = TextTokenizer(run.tokenizer_file, run.settings["max_tokens"])
+        items = tokenised_items(Catalogue.load(run.catalogue_file), tokenizer, matching.item_tokens)
+        return cls(tokenizer.tokenise(pairs.texts), items)
+
+
+def _asked(matcher: Matcher, read: _Read, margins: Margins, path: Path) -> Margins:
     """The margins with every text's log-odds, saved block by block."""
     if margins.done:
         say(f"continuing behind {margins.done:,} of {len(margins.rows):,} texts that the matcher has read")
@@ -145,8 +156,8 @@ def _asked(matcher: Matcher, lessons: Lessons, margins: Margins, path: Path) -> 
     for start in range(margins.done, len(margins.rows), BLOCK):
         block = np.arange(start, min(start + BLOCK, len(margins.rows)))
         items = np.concatenate([margins.chosen[block, None], margins.wrong[block]], axis=1)  # (block, 1 + wrong)
-        texts = [lessons.tokens[row] for row in block.tolist() for _ in range(items.shape[1])]
-        pairs = [lessons.item_ids[item] for item in items.ravel().tolist()]
+        texts = [read.tokens[row] for row in block.tolist() for _ in range(items.shape[1])]
+        pairs = [read.item_ids[item] for item in items.ravel().tolist()]
         label = f"margins of texts {start:,} to {block[-1] + 1:,} of {len(margins.rows):,}"
         found = log_odds(answers(matcher, texts, pairs, label, precision=Precision.FP32.value))
         odds[block] = found.reshape(items.shape)
