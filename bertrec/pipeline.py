@@ -155,8 +155,8 @@ class Pipeline:
     ) -> list[Recommendation]:
         """The last step: what the ranker gave for the queries, row by row, as items with reasons.
 
-        truncated: whether each text was longer than the encoder reads. vectors: (queries, query) what the ranker was given; without
-        them no answer says whether it is sure.
+        truncated: whether each text was longer than the encoder reads. vectors: (queries, query) what the ranker was given; no
+        answer says whether it is sure without them.
         """
         candidates: list[Tensors] = [{name: values[row] for name, values in ranked.items()} for row in range(len(queries))]
         sure: list[bool | None] = [None] * len(queries)
