@@ -37,6 +37,8 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
     "fp32": ("--precision", "fp32"),
     "correct-spelling": ("--correct-spelling",),
     "weigh-by-sentiment": ("--weigh-by-sentiment",),
+    "gate-by-sentiment": ("--gate-by-sentiment",),
+    "multi-task": ("--heads", "multi-task"),
     "synonyms": ("--augment", "synonyms"),
     "dropout": ("--augment", "dropout"),
     "swap": ("--augment", "swap"),

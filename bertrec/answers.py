@@ -154,6 +154,8 @@ class Recommendation:
     truncated: the text was longer than the encoder reads; the rest was not seen by it.
     engine: the encoder engine that read the text, such as ``fp32``.
     bundle: fingerprint of the bundle.
+    confident: whether the first item reaches the bundle's threshold of sureness; False: better say "no good answer". None where
+    the bundle has none, or the server is older than this.
     """
 
     items: tuple[RankedItem, ...]
@@ -162,6 +164,7 @@ class Recommendation:
     bundle: str
     rules: tuple[str, ...] = ()
     corrections: tuple[Correction, ...] = ()
+    confident: bool | None = None
 
     def to_json(self) -> str:
         """The wire format of the ANSWER tensor."""
@@ -180,6 +183,7 @@ class Recommendation:
                 bundle=str(given["bundle"]),
                 rules=tuple(str(name) for name in given["rules"]),
                 corrections=tuple(Correction(str(one["given"]), str(one["meant"])) for one in given["corrections"]),
+                confident=None if given.get("confident") is None else bool(given["confident"]),
             )
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise InvalidAnswer(f"the server's ANSWER cannot be read ({type(error).__name__}: {error})") from None

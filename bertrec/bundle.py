@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from bertrec.catalogue import Catalogue
 from bertrec.compact import load_floats
+from bertrec.confidence import CONFIDENCE, Confidence
 from bertrec.errors import InvalidBundle, InvalidInput
 from bertrec.fusion import Signals
 from bertrec.labels import LABELS_FILE, Labels
@@ -104,7 +105,7 @@ class Manifest:
     created: str  # ISO 8601, UTC
     source_commit: str
     data: Mapping[str, Any]  # name, fingerprint, number of items and of training texts
-    model: Mapping[str, Any]  # backbone, fingerprint, preset, seed
+    model: Mapping[str, Any]  # backbone, fingerprint, preset, seed; confidence, where a threshold was found
     max_tokens: int
     max_k: int
     signals: Mapping[str, int]  # name → width of its part of the query vector, in order
@@ -225,6 +226,12 @@ class Bundle:
         """What the heads say; None where the bundle has none. Raises InvalidBundle for a file that names no labels."""
         path = self.folder / HEADS_FOLDER / LABELS_FILE
         return Labels.load(path) if path.is_file() else None
+
+    @property
+    def confidence(self) -> Confidence | None:
+        """When its answers are sure; None where no threshold was found. Raises InvalidBundle for one that cannot be read."""
+        given = self.manifest.model.get(CONFIDENCE)
+        return None if given is None else Confidence.read(given)
 
     @property
     def default_engine(self) -> str:

@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bertrec.errors import InvalidBundle
 from bertrec.graph import GAZETTEER_FILE, GraphSignal
 from bertrec.history import FACTORS_FILE, BehaviourSignal
+from bertrec.sentiment import open_analyser, sentiments
 from bertrec.signals import LexicalSignal, analyse
 from bertrec.tensors import BEHAVIOUR, GRAPH, LEXICAL, PRIOR, SIGNALS, TEXT_SIGNAL
 
@@ -26,39 +28,55 @@ GATES_FILE = "gates.json"
 FEATURES = ("words", "known words", "entities", "history")
 """What the gate knows of a query: how long it is, the share of its words that the lexical signal knows, whether it names an
 entity, and how long the user's history is; each between 0 and about 1."""
+SENTIMENT = "sentiment"
+"""What it may know besides: whether the text complains or praises, from −1 to 1 (bertrec/sentiment.py)."""
 LONG_TEXT, LONG_HISTORY = 60, 20
 
 
 @dataclass(frozen=True)
 class Gates:
-    """g_s(query) = exp(bias_s + Σ_f weight_sf · feature_f(query)); a signal that is not named has g = 0."""
+    """g_s(query) = exp(bias_s + Σ_f weight_sf · feature_f(query)); a signal that is not named has g = 0.
+
+    features: FEATURES, or these and SENTIMENT.
+    """
 
     biases: Mapping[str, float]
     weights: Mapping[str, Sequence[float]] = field(default_factory=dict)  # signal → one number a feature
+    features: tuple[str, ...] = FEATURES
 
     def values(self, features: NDArray[np.float32], signal: str) -> NDArray[np.float32]:
         """(queries, features) → (queries,) the weight of one signal."""
         if signal not in self.biases:
             return np.zeros(len(features), np.float32)
-        exponents = features @ np.asarray(self.weights.get(signal, [0.0] * len(FEATURES)), np.float32)
+        exponents = features @ np.asarray(self.weights.get(signal, [0.0] * features.shape[1]), np.float32)
         return np.asarray(np.exp(self.biases[signal] + exponents), np.float32)
 
     def without(self, *signals: str) -> Gates:
         """The gate with some signals switched off."""
-        return Gates({name: bias for name, bias in self.biases.items() if name not in signals}, self.weights)
+        return Gates({name: bias for name, bias in self.biases.items() if name not in signals}, self.weights, self.features)
 
     def save(self, folder: Path) -> Path:
         """Write the gate as JSON."""
         folder.mkdir(parents=True, exist_ok=True)
-        content = {"features": FEATURES, "biases": dict(self.biases), "weights": {k: list(v) for k, v in self.weights.items()}}
+        content = {
+            "features": self.features,
+            "biases": dict(self.biases),
+            "weights": {k: list(v) for k, v in self.weights.items()},
+        }
         (folder / GATES_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         return folder / GATES_FILE
 
     @classmethod
     def load(cls, folder: Path) -> Gates:
-        """Read what :meth:`save` wrote."""
+        """Read what :meth:`save` wrote. Raises InvalidBundle for a gate that asks for other features."""
         content = json.loads((folder / GATES_FILE).read_text(encoding="utf-8"))
-        return cls(content["biases"], content["weights"])
+        features = tuple(content["features"])
+        if features not in (FEATURES, (*FEATURES, SENTIMENT)):
+            raise InvalidBundle(
+                f"{folder / GATES_FILE} weighs by {', '.join(map(str, features))}; this release knows {', '.join(FEATURES)}, and "
+                f"{SENTIMENT} behind them. Use the release that wrote it"
+            )
+        return cls(content["biases"], content["weights"], features)
 
 
 @dataclass(frozen=True)
@@ -75,12 +93,19 @@ class Signals:
 
     @classmethod
     def load(cls, folder: Path) -> Signals:
-        """Read the files that the signals and the gate saved into one folder."""
+        """Read the files that the signals and the gate saved into one folder.
+
+        Raises InvalidBundle for a gate of another release, MissingDependency where it asks for the sentiment and vaderSentiment
+        is not installed.
+        """
+        gates = Gates.load(folder)
+        if SENTIMENT in gates.features:
+            open_analyser()
         return cls(
             lexical=LexicalSignal.load(folder),
             graph=GraphSignal.load(folder) if (folder / GAZETTEER_FILE).is_file() else None,
             behaviour=BehaviourSignal.load(folder) if (folder / FACTORS_FILE).is_file() else None,
-            gates=Gates.load(folder),
+            gates=gates,
         )
 
     def save(self, folder: Path) -> None:
@@ -90,7 +115,7 @@ class Signals:
                 part.save(folder)
 
     def features(self, texts: Sequence[str], histories: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """(queries, FEATURES) float32: what the gate decides by."""
+        """(queries, features of the gate) float32: what it decides by."""
         rows = []
         for text, history in zip(texts, histories, strict=True):
             words = [term for term in analyse(text) if " " not in term]
@@ -104,7 +129,10 @@ class Signals:
                     math.log1p(len(history)) / math.log1p(LONG_HISTORY),
                 )
             )
-        return np.asarray(rows, np.float32).reshape(-1, len(FEATURES))
+        found = np.asarray(rows, np.float32).reshape(-1, len(FEATURES))
+        if SENTIMENT not in self.gates.features:
+            return found
+        return np.hstack([found, sentiments(texts)[:, None]])
 
     def user_sides(
         self, texts: Sequence[str], interest: NDArray[np.float32], histories: Sequence[Sequence[int]]

@@ -30,6 +30,7 @@ from bertrec.tensors import (
     RULES,
     SCORE,
     TERMS,
+    TEXT_SIGNAL,
 )
 from bertrec.text import clean
 
@@ -66,6 +67,7 @@ class Pipeline:
         self._spelling = bundle.spelling()
         self._signals = bundle.signals()
         self._terms = (*bundle.manifest.signals, RULES)
+        self._confidence = bundle.confidence
         self._catalogue = bundle.catalogue()
         self._item_text = bundle.item_text()
         self._reasons = Reasons(self._signals, self._catalogue, bundle.item_lexical())
@@ -141,25 +143,46 @@ class Pipeline:
             rows = slice(start, start + MAX_BATCH_SIZE)
             boost = np.stack([query.boost for query in queries[rows]])  # (batch, items)
             ranked = self._ranker({QUERY_VECTOR.name: vectors[rows], BOOST.name: boost})
-            answers += self.explained(queries[rows], ranked, [text.truncated for text in tokens[rows]])
+            answers += self.explained(queries[rows], ranked, [text.truncated for text in tokens[rows]], vectors[rows])
         return answers
 
-    def explained(self, queries: Sequence[Query], ranked: Tensors, truncated: Sequence[bool]) -> list[Recommendation]:
+    def explained(
+        self,
+        queries: Sequence[Query],
+        ranked: Tensors,
+        truncated: Sequence[bool],
+        vectors: NDArray[np.float32] | None = None,
+    ) -> list[Recommendation]:
         """The last step: what the ranker gave for the queries, row by row, as items with reasons.
 
-        truncated: whether each text was longer than the encoder reads.
+        truncated: whether each text was longer than the encoder reads. vectors: (queries, query) what the ranker was given; no
+        answer says whether it is sure without them.
         """
-        candidates = self._reranked(
-            queries, [{name: values[row] for name, values in ranked.items()} for row in range(len(queries))]
-        )
+        candidates: list[Tensors] = [{name: values[row] for name, values in ranked.items()} for row in range(len(queries))]
+        sure: list[bool | None] = [None] * len(queries)
+        if vectors is not None:
+            sure = [self._confident(one, vector) for one, vector in zip(candidates, vectors, strict=True)]
+        candidates = self._reranked(queries, candidates)
         return [
-            self._recommendation(query, self._items(query, found), cut)
-            for query, found, cut in zip(queries, candidates, truncated, strict=True)
+            self._recommendation(query, self._items(query, found), cut, confident)
+            for query, found, cut, confident in zip(queries, candidates, truncated, sure, strict=True)
         ]
 
-    def _recommendation(self, query: Query, items: tuple[RankedItem, ...], truncated: bool) -> Recommendation:
+    def _recommendation(
+        self, query: Query, items: tuple[RankedItem, ...], truncated: bool, confident: bool | None
+    ) -> Recommendation:
         rules = tuple(query.asked.boosts)
-        return Recommendation(items, truncated, self._engine, self._bundle.fingerprint, rules, query.corrections)
+        return Recommendation(items, truncated, self._engine, self._bundle.fingerprint, rules, query.corrections, confident)
+
+    def _confident(self, ranked: Tensors, vector: NDArray[np.float32]) -> bool | None:
+        """Whether the best of one query's candidates is sure, by their scores without rules; vector: (query,) the query's."""
+        if self._confidence is None:
+            return None
+        kept = np.isfinite(ranked[SCORE.name])  # (candidates,)
+        terms = ranked[TERMS.name][kept]  # (candidates, signals + 1), the rules' last
+        weight = float(np.linalg.norm(vector[: self._bundle.manifest.signals[TEXT_SIGNAL]]))  # an interest vector has length 1
+        text = terms[:, self._terms.index(TEXT_SIGNAL)] / np.float32(weight or 1.0)
+        return self._confidence.confident(ranked[SCORE.name][kept] - terms[:, -1], text)
 
     def _reranked(self, queries: Sequence[Query], ranked: list[Tensors]) -> list[Tensors]:
         """The candidates of each query, those reranked whose options ask for it."""

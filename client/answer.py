@@ -57,6 +57,7 @@ class Answer(Served):
     engine: the encoder engine that read the text, such as ``fp32``.
     bundle: fingerprint of the bundle that answered.
     rules: names of the rules that fired. corrections: the words of the text that were read as others.
+    confident: whether the first item can be relied on, see :class:`bertrec.answers.Recommendation`; None where nobody knows.
     """
 
     items: tuple[RankedItem, ...]
@@ -65,6 +66,7 @@ class Answer(Served):
     bundle: str
     rules: tuple[str, ...] = ()
     corrections: tuple[Correction, ...] = ()
+    confident: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ def as_table(answer: Answer) -> str:
     """The items as aligned columns, and a last line that says who answered."""
     rows = [HEADINGS, *(_row(rank, item) for rank, item in enumerate(answer.items, start=1))]
     lines = _aligned(rows) if answer.items else ["no item passes the filters, exclusions and rules"]
+    if answer.items and answer.confident is False:
+        lines.append("perhaps no good answer: even the first item is below the bundle's threshold of sureness")
     if answer.corrections:
         lines.append("read " + ", ".join(f"“{one.given}” as “{one.meant}”" for one in answer.corrections))
     if answer.rules:
@@ -41,6 +43,7 @@ def as_record(text: str, answer: Answer) -> Mapping[str, Any]:
         "items": [asdict(item) for item in answer.items],
         "rules": list(answer.rules),
         "corrections": [asdict(one) for one in answer.corrections],
+        "confident": answer.confident,
         "truncated": answer.truncated,
         "engine": answer.engine,
         "bundle": answer.bundle,

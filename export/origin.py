@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertrec.bundle import MANIFEST_FILE, Bundle
+from bertrec.confidence import CONFIDENCE
 from bertrec.errors import InvalidBundle, InvalidInput
 from bertrec.rules import RuleBook
 from bertrec.tensors import ENCODER
 from export.recipes import Recipe
 from train.run import Run
 from train.students.contract import STUDENTS_FOLDER
+from train.threshold import run_confidence
 
 if TYPE_CHECKING:
     from export.build import BuildSettings
@@ -36,7 +38,13 @@ def made_by(run: Run, recipes: Sequence[Recipe], settings: BuildSettings) -> dic
     """What tells two exports apart, as the manifest keeps it."""
     asked = json.loads(json.dumps({**asdict(settings), "rules": None, "engines": [recipe.name for recipe in recipes]}))
     rules = RuleBook() if settings.rules is None else RuleBook.load(settings.rules)
-    return {"fingerprint": run_fingerprint(run), "export": asked, "rules": hashlib.sha256(repr(rules).encode()).hexdigest()[:12]}
+    confidence = run_confidence(run)
+    return {
+        "fingerprint": run_fingerprint(run),
+        "export": asked,
+        "rules": hashlib.sha256(repr(rules).encode()).hexdigest()[:12],
+        CONFIDENCE: None if confidence is None else asdict(confidence),
+    }
 
 
 def reusable(output: Path, origin: Mapping[str, Any]) -> Bundle | None:

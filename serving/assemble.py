@@ -25,8 +25,9 @@ from enum import Enum
 from pathlib import Path
 
 import bertrec
-from bertrec.bundle import MANIFEST_FILE, Bundle, EngineRecord, Runtime
+from bertrec.bundle import MANIFEST_FILE, SIGNALS_FOLDER, Bundle, EngineRecord, Runtime
 from bertrec.errors import InvalidBundle, InvalidInput
+from bertrec.fusion import SENTIMENT, Gates
 from bertrec.services import can_answer
 from bertrec.tensors import ENCODER, HEADS, MATCHER, RANKER
 from export.tensorrt.stamps import check_stamp, container_tag, rebuild_command
@@ -80,7 +81,7 @@ def assemble(bundle_folder: Path, output: Path, *, target: Target, engine: str |
     bundle = Bundle.open(bundle_folder)
     engine = bundle.default_engine if engine is None else engine
     engines = (*_engines(bundle, engine, target), *_readers(bundle))
-    commands = _commands(target, engines[0])
+    commands = _commands(target, engines[0], _packages(bundle))
     wanted = Repository(bundle.manifest.fingerprint, _source(), target.value, engine, version, commands)
     if target is Target.GPU_ORT:
         _warn_of_fused_operators(bundle.folder / engines[0].file)
@@ -195,7 +196,7 @@ def _warn_of_fused_operators(engine: Path) -> None:
         )
 
 
-def _commands(target: Target, encoder: EngineRecord) -> dict[str, str]:
+def _commands(target: Target, encoder: EngineRecord, packages: str) -> dict[str, str]:
     """How to serve the repository, from the folder that it lies in."""
     options = f"--model-config-name={target.value}"
     if encoder.stamp.get("options", {}).get("version_compatible"):
@@ -205,8 +206,14 @@ def _commands(target: Target, encoder: EngineRecord) -> dict[str, str]:
     return {
         "tritonserver": f"tritonserver --model-repository={MODELS_FOLDER} {options}",
         "docker": f"docker run --rm{gpus} --shm-size=256m -p 8000-8002:8000-8002 -v $PWD/{MODELS_FOLDER}:/models {container} "
-        f"sh -c 'pip install symspellpy tokenizers && tritonserver --model-repository=/models {options}'",
+        f"sh -c 'pip install {packages} && tritonserver --model-repository=/models {options}'",
     }
+
+
+def _packages(bundle: Bundle) -> str:
+    """What the Python models import that NVIDIA's container lacks."""
+    gates = Gates.load(bundle.folder / SIGNALS_FOLDER)
+    return "symspellpy tokenizers" + (" vaderSentiment" if SENTIMENT in gates.features else "")
 
 
 def _write_python_model(folder: Path, bundle: Bundle, engine: str) -> None:

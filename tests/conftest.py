@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bertrec.confidence import Confidence
 from tests import tiny
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -
 
 @pytest.fixture(scope="session")
 def full_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> Path:
-    """The same with a matcher and heads."""
-    return tiny.write_bundle(tmp_path_factory.mktemp("bundle") / "full", tiny_backbone, matcher=True, heads=True)
+    """The same with a matcher and heads, and sure of an answer whose first item has a score of 10 or more."""
+    sure = Confidence("score", 10.0)
+    return tiny.write_bundle(tmp_path_factory.mktemp("bundle") / "full", tiny_backbone, matcher=True, heads=True, confidence=sure)
 
 
 @pytest.fixture(scope="session")

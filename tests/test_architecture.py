@@ -26,7 +26,7 @@ MAY_IMPORT = {
 """Stage → the project's packages that it may import."""
 
 THIRD_PARTY = {
-    "bertrec": {"numpy", "symspellpy", "tokenizers", "onnxruntime", "onnxruntime_extensions"},
+    "bertrec": {"numpy", "symspellpy", "tokenizers", "onnxruntime", "onnxruntime_extensions", "vaderSentiment"},
     "client": {"grpc", "numpy", "starlette", "tenacity", "tritonclient", "urllib3", "uvicorn"},
     "triton_models": {"numpy", "triton_python_backend_utils"},
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from bertrec.bundle import (
     seal,
 )
 from bertrec.catalogue import Catalogue, CatalogueItem
+from bertrec.confidence import CONFIDENCE, Confidence
 from bertrec.fusion import Gates, Signals
 from bertrec.graph import DECLARED, Entity, GraphSignal
 from bertrec.history import BehaviourSignal
@@ -101,10 +103,13 @@ def write_backbone(folder: Path) -> Path:
     return folder
 
 
-def write_bundle(folder: Path, backbone: Path, *, matcher: bool = False, heads: bool = False) -> Path:
+def write_bundle(
+    folder: Path, backbone: Path, *, matcher: bool = False, heads: bool = False, confidence: Confidence | None = None
+) -> Path:
     """A sealed bundle over the checkerboard catalogue, with the encoder engines fp32 and int8.
 
-    matcher, heads: whether it has them too; their weights are random, so that what they say means nothing.
+    matcher, heads: whether it has them too; their weights are random, so that what they say means nothing. confidence: when its
+    answers are sure.
     """
     encoder = Encoder.load(backbone, attention="eager")
     folder.mkdir(parents=True)
@@ -142,7 +147,7 @@ def write_bundle(folder: Path, backbone: Path, *, matcher: bool = False, heads: 
         created="2026-01-01T00:00:00+00:00",
         source_commit="unknown",
         data={"name": "checkerboard"},
-        model={"backbone": "tiny"},
+        model={"backbone": "tiny", **({} if confidence is None else {CONFIDENCE: asdict(confidence)})},
         max_tokens=64,
         max_k=MAX_K,
         signals={signal: side.shape[1] for signal, side in sides.items()},

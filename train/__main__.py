@@ -28,6 +28,7 @@ from train.fit_options import add_options, chosen
 from train.heads import heads_table, train_heads
 from train.matcher import MatcherSettings, fit_matcher
 from train.matcher.report import matcher_table
+from train.multi_task import HeadsKind
 from train.precision import Precision
 from train.progress import console, say, show
 from train.queries import KINDS
@@ -160,8 +161,9 @@ def _add_networks(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     distil_parser = commands.add_parser("distil", help="train a smaller network that imitates a run's encoder")
     distil_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
     distil_parser.add_argument(
-        "--student", required=True, metavar="static|layers-N|pruned-P", help="N layers kept, P percent removed"
+        "--student", required=True, metavar="static|layers-N|pruned-P|matched", help="N layers kept, P percent removed"
     )
+    distil_parser.add_argument("--margins", type=float, metavar="WEIGHT", help="learn the matcher's margins, too (matched: 0.1)")
     distil_parser.add_argument("--epochs", type=int, help="passes over the texts")
     distil_parser.add_argument("--seed", type=int, default=0)
     distil_parser.add_argument("--max-minutes", type=float, help="stop training after so long")
@@ -171,9 +173,15 @@ def _add_networks(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     matcher_parser.add_argument("--seed", type=int, default=0)
     matcher_parser.add_argument("--precision", choices=[one.value for one in Precision], help="of the matrix products (auto)")
     matcher_parser.add_argument("--max-minutes", type=float, help="stop training after so long")
-    heads_parser = commands.add_parser("heads", help="train sentiment and topic heads on a run's frozen encoder")
+    heads_parser = commands.add_parser("heads", help="train sentiment and topic heads on a run's encoder")
     heads_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
     heads_parser.add_argument("--seed", type=int, default=0)
+    heads_parser.add_argument(
+        "--heads",
+        choices=[one.value for one in HeadsKind],
+        default=HeadsKind.FROZEN.value,
+        help="learn them now, or take those of fit --heads multi-task (frozen)",
+    )
 
 
 def _names(joined: str) -> list[str]:
@@ -204,6 +212,7 @@ def _tune(given: argparse.Namespace) -> int:
 
 def _distil(given: argparse.Namespace) -> int:
     wanted = {"name": given.student, "seed": given.seed, "epochs": given.epochs, "max_minutes": given.max_minutes}
+    wanted["margin_weight"] = given.margins
     default = DEFAULTS.get(given.student.partition("-")[0], DEFAULTS["layers"])
     distil(
         open_run(given.run), dataclasses.replace(default, **{name: value for name, value in wanted.items() if value is not None})
@@ -220,7 +229,7 @@ def _matcher(given: argparse.Namespace) -> int:
 
 
 def _heads(given: argparse.Namespace) -> int:
-    trained = train_heads(open_run(given.run), seed=given.seed)
+    trained = train_heads(open_run(given.run), seed=given.seed, kind=HeadsKind(given.heads))
     show(heads_table(trained))
     say(f"written to {trained.folder}")
     return 0

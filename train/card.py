@@ -15,6 +15,7 @@ from typing import Any
 from bertrec.errors import InvalidRun
 from train.bootstrap import Estimate
 from train.fairness import FAIRNESS_FILE, FEWEST, PERMUTATIONS, read_fairness
+from train.multi_task import HeadsKind
 from train.report import AS_WRITTEN, Evaluation, Group, read_evaluation
 from train.run import Run
 
@@ -224,7 +225,9 @@ def _heads(sources: _Sources) -> str:
         for name, head in sources.heads["heads"].items()
         if head.get("test")
     ]
-    return f"Heads on the frozen encoder, on test:\n\n{_table(('head', 'texts', 'majority', 'accuracy', 'macro F1'), rows)}"
+    joint = sources.heads.get("kind") == HeadsKind.MULTI_TASK.value
+    how = "learned together with the recommendation" if joint else "on the frozen encoder"
+    return f"Heads {how}, on test:\n\n{_table(('head', 'texts', 'majority', 'accuracy', 'macro F1'), rows)}"
 
 
 def _students(sources: _Sources) -> str:

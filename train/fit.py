@@ -19,7 +19,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from bertrec.catalogue import Catalogue, CatalogueItem
-from bertrec.fusion import Gates, Signals
+from bertrec.fusion import FEATURES, SENTIMENT, Gates, Signals
+from bertrec.sentiment import open_analyser
 from bertrec.signals import LexicalSignal
 from bertrec.tensors import PRIOR, SIGNALS, TEXT_SIGNAL
 from bertrec.text import TextTokenizer
@@ -35,6 +36,7 @@ from train.data import Dataset, split_interactions
 from train.encoder import Encoder, load_tokenizer
 from train.examples import UNSEEN, Examples, Pairs, make_examples
 from train.fusion import Asked, Fusion, choose_fusion, choose_shrinkage, gains
+from train.heads.joint import JointHeads
 from train.items import PRIOR_SHRINKAGE, ItemMap, ItemSide, centroids, fit_map, log_prior, shrink
 from train.optimise import FineTuning, TrainingSet, fine_tune, fit_items
 from train.progress import say
@@ -95,6 +97,11 @@ def fit(source: str, settings: FitSettings, output: Path, *, track: Tracking = T
     if settings.correct_spelling:
         examples = corrected(examples, spelling)
         texts = examples.train.texts + examples.validation.texts
+    joint = None
+    if settings.multi_task is not None:
+        joint = JointHeads.begin(dataset, examples, settings.multi_task, encoder.hidden)
+    if settings.gate_by_sentiment:
+        open_analyser()  # which may be missing: better said before an hour of training than after
     run.start()
     run.encoder_folder.mkdir(exist_ok=True)
     vocabulary.save_pretrained(run.encoder_folder)
@@ -112,15 +119,18 @@ def fit(source: str, settings: FitSettings, output: Path, *, track: Tracking = T
         precision=settings.precision,
     )
     learned_from = training_set(states, examples, encoder, tokenizer, vocabulary.get_vocab(), settings)
+    learned_from = dataclasses.replace(learned_from, companion=joint)
     tuning = _fine_tune(run, encoder, learned_from, examples, settings, clock, track)
     read = states.done[len(examples.train) :]
     # Where the time sufficed for none, the other signals can still be weighed.
     validation = np.flatnonzero(read if read.any() else ~read)[:CHOOSING_TEXTS]
-    asked = _asked(fitted, encoder, states, examples, validation)
+    asked = _asked(fitted, encoder, states, examples, validation, settings)
     sides = _item_sides(fitted, tuning.side.numpy(), _described(encoder, states, examples), examples, asked, settings)
     fusion = choose_fusion(asked, sides.items, settings.prior_weight)
     tuning.tracker.close(tuning.step, **{FUSED_NDCG: fusion.ndcg_at_10})
     _save(run, encoder, fitted, sides, fusion)
+    if joint is not None:
+        joint.save(run)
     spelling.save(run.signals_folder)
     _catalogue(dataset, examples, fitted.lexical).save(run.catalogue_file)
     zero_shot = states.zero_shot[: len(examples.train)]
@@ -152,7 +162,7 @@ def _fine_tune(
         )
     steps = settings.epochs * math.ceil(len(data.rows) / settings.batch_size)
     adapters = AdapterSettings(settings.tuning, settings.rank, settings.alpha, settings.bottleneck, max(steps, 1))
-    tuning = FineTuning.begin(encoder, side, states.frozen_layers, adapters=adapters)
+    tuning = FineTuning.begin(encoder, side, states.frozen_layers, adapters=adapters, companion=data.companion)
     guard = json.dumps({name: value for name, value in run.settings.items() if name != "max_minutes"}, sort_keys=True)
     if load_checkpoint(run.folder, tuning, guard):
         say(f"continuing from step {tuning.step} of the checkpoint in {run.folder}")
@@ -160,6 +170,8 @@ def _fine_tune(
         read = states.zero_shot[data.rows]
         items, counting = examples.train.items[data.rows], None if weights is None else weights[data.rows]
         fit_items(side, read, items, settings, clock.deadline(ITEMS_SHARE), weights=counting)
+        if data.companion is not None:
+            data.companion.begin_on(read, data.rows, settings)
     judging = np.flatnonzero(states.done[count:])[:JUDGING_TEXTS]
     tuning.tracker = tracker_of(run, track, tuning.step)
 
@@ -202,17 +214,24 @@ def _described(encoder: Encoder, states: FrozenStates, examples: Examples) -> ND
 
 
 def _asked(
-    fitted: FittedSignals, encoder: Encoder, states: FrozenStates, examples: Examples, validation: NDArray[np.int64]
+    fitted: FittedSignals,
+    encoder: Encoder,
+    states: FrozenStates,
+    examples: Examples,
+    validation: NDArray[np.int64],
+    settings: FitSettings,
 ) -> Asked:
     """The validation queries, as every signal sees them."""
     pairs = examples.validation.take(validation)
-    signals = Signals(fitted.lexical, fitted.graph, fitted.behaviour, Gates({}))
+    features = (*FEATURES, SENTIMENT) if settings.gate_by_sentiment else FEATURES
+    signals = Signals(fitted.lexical, fitted.graph, fitted.behaviour, Gates({}, features=features))
     interest = encode_states(encoder, states, validation + len(examples.train))
     return Asked(
         signals.user_sides(pairs.texts, interest, pairs.histories),
         signals.features(pairs.texts, pairs.histories),
         pairs.histories,
         pairs.items,
+        features,
     )
 
 
@@ -296,6 +315,7 @@ def _finish(
     chosen = {
         "weights": {name: round(float(np.exp(bias)), 4) for name, bias in fusion.gates.biases.items()},
         "gated": bool(fusion.gates.weights),
+        "features": list(fusion.gates.features),
         "shrinkage": sides.shrinkage,
         "validation_ndcg_at_10": _number(fusion.ndcg_at_10),
         "cross_validated_constant": _number(fusion.constant_ndcg_at_10),

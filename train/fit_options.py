@@ -9,6 +9,7 @@ from typing import Any
 from bertrec.errors import InvalidInput
 from train.adversarial import AdversarialSettings, Adversary
 from train.augmentation import WORDNET_FOLDER, Augmentation, AugmentationSettings
+from train.multi_task import WEIGHT, HeadsKind, MultiTaskSettings
 from train.precision import Precision
 
 ADAPTIVE = "adaptive"
@@ -27,6 +28,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--correct-spelling", action="store_true", help="correct the training texts before they are read")
     parser.add_argument("--weigh-by-sentiment", action="store_true", help="learn less from texts that complain")
     parser.add_argument(
+        "--gate-by-sentiment", action="store_true", help="let the gate weigh the signals by whether a text complains, too"
+    )
+    parser.add_argument(
         "--adversarial", choices=[one.value for one in Adversary], help="learn at the worst place near a text, too"
     )
     parser.add_argument("--adversarial-epsilon", type=float, metavar="SHARE", help="how far, of a text's length (0.02)")
@@ -34,6 +38,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adversarial-step-size", type=float, metavar="SHARE", help="of an ascent of freelb (0.01)")
     parser.add_argument(
         "--precision", choices=[one.value for one in Precision], help="of matrix products in reading and fine-tuning (fp32)"
+    )
+    parser.add_argument(
+        "--heads", choices=[HeadsKind.MULTI_TASK.value], help="learn sentiment and topics together with the recommendation"
+    )
+    parser.add_argument(
+        "--head-weight",
+        action="append",
+        default=[],
+        metavar="[HEAD=]WEIGHT",
+        help=f"of one head's loss, or of every head's ({WEIGHT:g})",
     )
 
 
@@ -45,6 +59,8 @@ def chosen(given: argparse.Namespace) -> dict[str, Any]:
     fields: dict[str, Any] = {"augmentation": _augmentation(given), "adversarial": _adversarial(given)}
     fields["correct_spelling"] = given.correct_spelling or None
     fields["weigh_by_sentiment"] = given.weigh_by_sentiment or None
+    fields["gate_by_sentiment"] = given.gate_by_sentiment or None
+    fields["multi_task"] = _multi_task(given)
     fields["precision"] = Precision(given.precision) if given.precision else None
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -67,6 +83,25 @@ def _augmentation(given: argparse.Namespace) -> AugmentationSettings | None:
                 f"--augment-strength is {given.augment_strength!r}; accepted are {ADAPTIVE} and a number above 0 and up to 1"
             ) from None
     return AugmentationSettings(tuple(given.augment), **wanted)
+
+
+def _multi_task(given: argparse.Namespace) -> MultiTaskSettings | None:
+    if given.heads is None:
+        if given.head_weight:
+            raise InvalidInput("--head-weight means nothing without --heads multi-task; add it")
+        return None
+    general, own = WEIGHT, []
+    for one in given.head_weight:
+        name, _, number = one.rpartition("=")
+        try:
+            weight = float(number)
+        except ValueError:
+            raise InvalidInput(f"--head-weight is {one!r}; accepted are NUMBER and HEAD=NUMBER, as sentiment=0.2") from None
+        if name:
+            own.append((name, weight))
+        else:
+            general = weight
+    return MultiTaskSettings(general, tuple(own))
 
 
 def _adversarial(given: argparse.Namespace) -> AdversarialSettings | None:

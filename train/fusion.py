@@ -28,12 +28,13 @@ GATE_STEPS, GATE_RATE, GATE_DECAY = 60, 0.05, 0.02
 
 @dataclass(frozen=True)
 class Asked:
-    """Validation queries: the user sides by signal, the gate's features, the histories, and the right items."""
+    """Validation queries: the user sides by signal, the gate's features and what they are, the histories, and the right items."""
 
     sides: Mapping[str, NDArray[np.float32]]  # signal → (queries, width)
-    features: NDArray[np.float32]  # (queries, FEATURES)
+    features: NDArray[np.float32]  # (queries, names)
     histories: Sequence[tuple[int, ...]]
     relevant: NDArray[np.int64]  # (queries,)
+    names: tuple[str, ...] = FEATURES
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,15 @@ def choose_fusion(asked: Asked, items: Mapping[str, NDArray[np.float32]], prior_
     gate = _gate(scores, weights) if np.mean(gated) > np.mean(constant) else None
     biases = {name: math.log(weight) for name, weight in zip(scores.names, weights.tolist(), strict=True) if weight > 0}
     by_feature: dict[str, list[float]] = {}
+    features: tuple[str, ...] = FEATURES  # constants ask for nothing, so for no sentiment either
     if gate is not None:
+        features = asked.names
         shift = (gate @ torch.from_numpy(scores.mean)).tolist()
         biases = {name: bias - shift[scores.names.index(name)] for name, bias in biases.items()}
         by_feature = {name: gate[scores.names.index(name)].tolist() for name in biases}
-    return Fusion(Gates(biases, by_feature), _ndcg(scores, weights, gate), float(np.mean(constant)), float(np.mean(gated)))
+    return Fusion(
+        Gates(biases, by_feature, features), _ndcg(scores, weights, gate), float(np.mean(constant)), float(np.mean(gated))
+    )
 
 
 def choose_shrinkage(
@@ -110,8 +115,8 @@ class _Scores:
 
     names: list[str]
     terms: Tensor  # (signals, queries, items)
-    features: Tensor  # (queries, FEATURES), minus their mean
-    mean: NDArray[np.float32]  # (FEATURES,)
+    features: Tensor  # (queries, features), minus their mean
+    mean: NDArray[np.float32]  # (features,)
     relevant: Tensor  # (queries,)
 
     @classmethod
@@ -120,7 +125,7 @@ class _Scores:
         terms = torch.stack([torch.from_numpy(asked.sides[name][rows] @ vectors.T) for name, vectors in items.items()])
         for row, history in enumerate(asked.histories[rows]):
             terms[:, row, list(history)] = -1e4  # chosen before, so not recommended again
-        mean = asked.features.mean(axis=0) if len(asked.features) else np.zeros(len(FEATURES), np.float32)
+        mean = asked.features.mean(axis=0) if len(asked.features) else np.zeros(asked.features.shape[1], np.float32)
         return cls(
             list(items), terms, torch.from_numpy(asked.features[rows] - mean), mean, torch.from_numpy(asked.relevant[rows])
         )
@@ -147,8 +152,8 @@ def _constants(scores: _Scores, prior_weight: float) -> Tensor:
 
 
 def _gate(scores: _Scores, weights: Tensor) -> Tensor:
-    """(signals, FEATURES) log-weights that make the right items likeliest, beside the constant weights."""
-    gate = torch.zeros(len(scores.names), len(FEATURES), requires_grad=True)
+    """(signals, features) log-weights that make the right items likeliest, beside the constant weights."""
+    gate = torch.zeros(len(scores.names), scores.features.shape[1], requires_grad=True)
     sharpness = torch.zeros((), requires_grad=True)
     seen = scores.relevant != UNSEEN
     terms, features, relevant = scores.terms[:, seen], scores.features[seen], scores.relevant[seen]
@@ -163,7 +168,7 @@ def _gate(scores: _Scores, weights: Tensor) -> Tensor:
 
 
 def _ndcg(scores: _Scores, weights: Tensor, gate: Tensor | None = None) -> float:
-    gate = torch.zeros(len(scores.names), len(FEATURES)) if gate is None else gate
+    gate = torch.zeros(len(scores.names), scores.features.shape[1]) if gate is None else gate
     return float(gains(_fused(scores.terms, scores.features, weights, gate), scores.relevant).mean())
 
 

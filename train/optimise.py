@@ -18,6 +18,7 @@ from train.augmentation.augmenter import LOOKS, STRENGTH_KEY, Augmenter, adapted
 from train.encoder import Encoder
 from train.items import ItemSide
 from train.loss import CatalogueLoss
+from train.multi_task import Companion
 from train.precision import autocast
 from train.progress import progress
 from train.settings import FitSettings
@@ -37,6 +38,7 @@ class TrainingSet:
     """What the encoder learns from. items: (texts,) the right item of each text. rows: texts to use.
 
     weights: (texts,) how much each text counts; all alike, if not given. augmenter: changes texts on the way.
+    companion: what is learned beside the recommendation, by the same rows.
     """
 
     states: FrozenStates
@@ -44,6 +46,7 @@ class TrainingSet:
     rows: NDArray[np.int64]
     weights: NDArray[np.float32] | None = None
     augmenter: Augmenter | None = None
+    companion: Companion | None = None
 
     def batch(self, rows: NDArray[np.int64], tuning: FineTuning) -> tuple[Tensor, Tensor]:
         """(batch, tokens, hidden) float32 states and (batch, tokens) mask of the texts that the next step learns from."""
@@ -138,12 +141,24 @@ class FineTuning(Training):
     cost: TuningCost = field(kw_only=True)
 
     @classmethod
-    def begin(cls, encoder: Encoder, side: ItemSide, frozen_layers: int, *, adapters: AdapterSettings = ALL) -> FineTuning:
-        """Set the layers free that are to be trained, or what is put into them."""
+    def begin(
+        cls,
+        encoder: Encoder,
+        side: ItemSide,
+        frozen_layers: int,
+        *,
+        adapters: AdapterSettings = ALL,
+        companion: Companion | None = None,
+    ) -> FineTuning:
+        """Set the layers free that are to be trained, or what is put into them; a companion learns as fast as the items."""
         adapted = adapt(encoder, frozen_layers, adapters)
         upper = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
-        groups = [{"params": upper, "weight_decay": 0.01}, {"params": list(side.parameters()), "weight_decay": 0.0}]
-        modules = {"encoder": encoder, "items": side}
+        modules: dict[str, nn.Module] = {"encoder": encoder, "items": side}
+        beside = list(side.parameters())
+        if companion is not None:
+            modules["companion"] = companion.network
+            beside += companion.network.parameters()
+        groups = [{"params": upper, "weight_decay": 0.01}, {"params": beside, "weight_decay": 0.0}]
         optimiser = torch.optim.AdamW(groups, lr=0.0)
         return cls(modules, optimiser, encoder=encoder, side=side, adapters=adapted, cost=measure_cost(encoder))
 
@@ -257,7 +272,8 @@ def _step(tuning: FineTuning, data: TrainingSet, settings: FitSettings, rows: ND
     def loss_at(states: Tensor) -> Tensor:
         with autocast(settings.precision):
             interest = tuning.encoder.upper(states, mask, data.states.frozen_layers)  # (batch, hidden)
-            return loss_of(interest, items, weights=weights) + tuning.adapters.penalty()
+            loss = loss_of(interest, items, weights=weights) + tuning.adapters.penalty()
+            return loss if data.companion is None else loss + data.companion.loss(interest, rows)
 
     if settings.adversarial is None:
         return step_down(tuning.optimiser, loss_at(hidden))

@@ -7,6 +7,7 @@ items/*.npy         the item side of each signal, centred on the average item
 maps/*.npy          from what is said of an item to its vector, for each signal that was learned
 zero_shot/*.npy     the pre-trained encoder's vectors of the training texts, and of the items, for baselines and diversity
 catalogue.jsonl     the ranked items
+multi_task/         heads that were learned together with the recommendation, where that was asked for
 heads/              sentiment and topics, once ``python -m train heads`` has been run
 """
 

@@ -7,23 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bertrec.errors import MissingDependency
+from bertrec.sentiment import sentiments
 
 LEAST_WEIGHT = 0.25
 """Of a text that is nothing but complaint; its words still tell of the item."""
-
-
-def sentiments(texts: Sequence[str]) -> NDArray[np.float32]:
-    """(texts,) in [−1, 1]: VADER's compound score (Hutto and Gilbert, 2014), of English; 0 where it knows no word.
-
-    Raises MissingDependency without vaderSentiment.
-    """
-    try:
-        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-    except ImportError:
-        raise MissingDependency("vaderSentiment", "train") from None
-    analyser = SentimentIntensityAnalyzer()
-    return np.asarray([analyser.polarity_scores(text)["compound"] for text in texts], np.float32)
 
 
 def sentiment_weights(texts: Sequence[str]) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from train.adapters import Tuning
 from train.adversarial import AdversarialSettings
 from train.augmentation.settings import AugmentationSettings
 from train.encoder import DEFAULT_BACKBONE
+from train.multi_task import MultiTaskSettings
 from train.precision import Precision
 
 OPTIONAL_SIGNALS = (GRAPH, BEHAVIOUR)
@@ -35,11 +36,13 @@ class FitSettings:
     matryoshka: first dimensions of the interest vector that must rank on their own as well.
     full_softmax_items: a larger catalogue is learned by ``negatives`` sampled ones a step. without: signals that are left out.
     augmentation, adversarial: none by default. correct_spelling: of the training texts, before they are read. weigh_by_sentiment:
-    texts that complain count less (train/sentiment.py). precision: of matrix products in reading and fine-tuning.
+    texts that complain count less (train/sentiment.py). gate_by_sentiment: the fusion's gate may look at it.
+    precision: of matrix products in reading and fine-tuning.
     tuning: which weights of the trained layers move; rank, alpha, bottleneck: see train/adapters.py.
     adapt: what the upper layers learn first, from the training texts without their labels, in so many epochs and minutes at most.
     labels: share of the training texts that keep their item; with self_train the others get the item that a first recommender
     gives them with at least ``confidence``.
+    multi_task: heads that are learned together with the recommendation; none by default (train/heads/joint.py).
     """
 
     preset: Preset
@@ -70,6 +73,7 @@ class FitSettings:
     adversarial: AdversarialSettings | None = None
     correct_spelling: bool = False
     weigh_by_sentiment: bool = False
+    gate_by_sentiment: bool = False
     precision: Precision = Precision.FP32
     tuning: Tuning = Tuning.FULL
     rank: int = 8
@@ -81,6 +85,7 @@ class FitSettings:
     labels: float = 1.0
     self_train: bool = False
     confidence: float = 0.9
+    multi_task: MultiTaskSettings | None = None
 
     def __post_init__(self) -> None:
         positive = (

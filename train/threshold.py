@@ -6,7 +6,8 @@ El-Yaniv, Selective classification for deep neural networks, 2017). Some of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from bertrec.errors import InvalidData, InvalidInput
-from bertrec.tensors import TEXT_SIGNAL
+from bertrec.confidence import SURENESS, Confidence
+from bertrec.errors import InvalidBundle, InvalidData, InvalidInput, InvalidRun
+from bertrec.tensors import MAX_K, TEXT_SIGNAL
 from train.bootstrap import Estimate, bootstrap
 from train.data import TEST
 from train.evaluate import held_out, run_examples
@@ -28,27 +30,6 @@ THRESHOLD_FILE = "threshold.json"
 NO_ANSWER = "no answer"
 """Kind of a question that its file gives none."""
 ANSWERABLE = "answerable"
-
-Scores = NDArray[np.float32]
-"""(questions, items)"""
-
-
-def _margin(scores: Scores) -> NDArray[np.float64]:
-    best = np.sort(scores.astype(np.float64), axis=1)[:, -2:]
-    return np.asarray(best[:, -1] - best[:, 0])
-
-
-def _probability(scores: Scores) -> NDArray[np.float64]:
-    return np.asarray(1.0 / np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True)).sum(axis=1))
-
-
-SURENESS: Mapping[str, Callable[[Scores, Scores], NDArray[np.float64]]] = {
-    "score": lambda fused, text: fused.max(axis=1).astype(np.float64),
-    "margin": lambda fused, text: _margin(fused),
-    "probability": lambda fused, text: _probability(fused),
-    "text": lambda fused, text: text.max(axis=1).astype(np.float64),
-}
-"""Of the first item: its score, its lead over the second, its softmax share; or what the BERT alone gives at best."""
 
 
 @dataclass(frozen=True)
@@ -133,14 +114,42 @@ def find_threshold(run: Run, unanswerable: Path) -> Threshold:
     return found
 
 
+def run_confidence(run: Run) -> Confidence | None:
+    """The threshold that was found for a run, for its bundles; None where none was. Raises InvalidRun for another run's."""
+    path = run.folder / THRESHOLD_FILE
+    if not path.is_file():
+        return None
+    command = "python -m train threshold --run runs/NAME --unanswerable FILE"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        confidence = Confidence.read(found["judgement"])
+        created = found["run_created"]
+    except (ValueError, KeyError, TypeError, InvalidBundle) as error:
+        raise InvalidRun(
+            f"{path} holds no threshold ({type(error).__name__}: {error}). Delete it, or find it again: {command}"
+        ) from None
+    if created != run.record["created"]:
+        raise InvalidRun(
+            f"{path} was found for a run of {created}, and this one is of {run.record['created']}. Delete it: {command}"
+        )
+    return confidence
+
+
 def answer(ranker: RunRanker, asked: Pairs, kinds: list[str]) -> Questions:
-    """Ask the run's recommender; the items of a question's own history are left out."""
+    """Ask the run's recommender; the items of a question's own history are left out.
+
+    Sureness is taken over the best MAX_K items, which are what the served ranker hands on.
+    """
     both = []
     for one in (ranker, ranker.alone(TEXT_SIGNAL)):
         scores = np.array(one.scores(asked), np.float32)  # (questions, items)
         for row, history in enumerate(asked.histories):
             scores[row, list(history)] = -np.inf
         both.append(scores)
+    if both[0].shape[1] > MAX_K:
+        rest = np.argsort(-both[0], axis=1, kind="stable")[:, MAX_K:]
+        for scores in both:
+            np.put_along_axis(scores, rest, np.float32(-np.inf), axis=1)
     best = both[0].argmax(axis=1)
     sureness = {name: measure(*both) for name, measure in SURENESS.items()}
     return Questions(asked.texts, kinds, best, best == asked.items, sureness)

@@ -60,7 +60,8 @@ function show(answer, roundTripMs) {
   by("items").replaceChildren(...answer.items.map((item) => itemRow(item, most)));
   const read = answer.corrections.map((one) => ` Read “${one.given}” as “${one.meant}”.`).join("");
   const count = answer.items.length ? `${answer.items.length} items` : "No item passes the filters";
-  status(`${count} in ${roundTripMs.toFixed(0)} ms (server ${answer.latency_ms.toFixed(1)}, of it waiting ` +
+  const unsure = answer.items.length && answer.confident === false ? "Perhaps no good answer. " : "";
+  status(`${unsure}${count} in ${roundTripMs.toFixed(0)} ms (server ${answer.latency_ms.toFixed(1)}, of it waiting ` +
     `${answer.queue_ms.toFixed(1)} and computing ${answer.compute_ms.toFixed(1)}), engine ${answer.engine}.${read}`);
 }
 

@@ -55,7 +55,7 @@ def test_json_is_one_object_with_a_fixed_set_of_keys(capsys: pytest.CaptureFixtu
     assert (status, out.count("\n")) == (0, 1)
     assert set(record) == {
         *("text", "items", "truncated", "engine", "bundle", "served_by", "degraded", "fallback_reason", "latency_ms"),
-        *("rules", "corrections", "stages_ms", "attempts", "request_id"),
+        *("rules", "corrections", "confident", "stages_ms", "attempts", "request_id"),
     }
     assert (record["text"], record["engine"], record["served_by"]) == ("denim dress", "int8", "edge")
     assert (record["degraded"], record["fallback_reason"], record["truncated"]) == (False, None, False)

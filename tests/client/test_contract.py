@@ -36,7 +36,7 @@ def same(first: Answer, second: Answer) -> bool:
 
 
 def _about(answer: Answer) -> tuple[object, ...]:
-    return answer.truncated, answer.engine, answer.bundle, answer.rules, answer.corrections
+    return answer.truncated, answer.engine, answer.bundle, answer.rules, answer.corrections, answer.confident
 
 
 def _same_item(first: RankedItem, second: RankedItem) -> bool:

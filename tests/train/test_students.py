@@ -154,7 +154,7 @@ def test_what_is_there_is_reused_and_what_differs_is_refused(run: Run, tmp_path:
 @pytest.mark.parametrize("name", ["layers-0", "pruned-100", "tiny", "../x", "static-2"])
 def test_a_student_of_no_known_kind_is_refused(run: Run, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["distil", "--run", str(run.folder), "--student", name]) == 2
-    assert "accepted are static, layers-N (N layers kept), pruned-P (P percent removed)" in capsys.readouterr().err
+    assert "accepted are static, layers-N (N layers kept), pruned-P (P percent removed), matched (" in capsys.readouterr().err
 
 
 def test_a_part_of_a_text_is_a_few_of_its_words_in_order() -> None:

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bertrec.confidence import SURENESS
 from bertrec.errors import InvalidData, InvalidInput
 from tests import tiny
 from train.__main__ import main
+from train.examples import UNSEEN, Pairs
 from train.fit import fit
+from train.rankers import fused_ranker
 from train.run import Run
 from train.settings import PRESETS, Preset
-from train.threshold import ANSWERABLE, SURENESS, Outcomes, Questions, best_threshold, find_threshold, halves, judge
+from train.threshold import ANSWERABLE, Outcomes, Questions, answer, best_threshold, find_threshold, halves, judge
 
 NOTHING = ["nothing please", "what is very long", "wish wish wish", "that catalogue", "please want", "what knows that"]
 
@@ -117,3 +120,14 @@ def test_questions_that_cannot_be_read_are_said(run: Run, tmp_path: Path) -> Non
     path.write_text('{"text": "what is it?", "kind": "answerable"}\n')
     with pytest.raises(InvalidData, match="column kind: found 'answerable'; accepted is the name of a kind without answers"):
         find_threshold(run, path)
+
+
+def test_sureness_looks_at_the_candidates_that_a_server_gets(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranker, asked = fused_ranker(run), Pairs(NOTHING, np.full(len(NOTHING), UNSEEN, np.int64))
+    whole = answer(ranker, asked, NOTHING)
+    monkeypatch.setattr("train.threshold.MAX_K", 2)
+    two = answer(ranker, asked, NOTHING)
+    np.testing.assert_allclose(two.sureness["margin"], whole.sureness["margin"])
+    np.testing.assert_allclose(two.sureness["probability"], 1 / (1 + np.exp(-whole.sureness["margin"])), rtol=1e-5)
+    assert (two.sureness["probability"] > whole.sureness["probability"]).all()
+    assert (two.sureness["text"] <= whole.sureness["text"]).all()

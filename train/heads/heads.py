@@ -1,4 +1,4 @@
-"""Classification heads on a run's frozen encoder: sentiment and topics.
+"""Classification heads on a run's encoder, frozen or learned together with it: sentiment and topics.
 
 heads/heads.safetensors     the weights of :class:`train.heads.network.Heads`, temperatures included
 heads/metrics.json          what each head reached on validation and test, every candidate on validation, seconds
@@ -28,14 +28,16 @@ from bertrec.labels import LABELS_FILE, Labels
 from train.data import SPLITS, TEST, VALIDATION
 from train.evaluate import run_dataset, run_examples
 from train.examples import Examples
-from train.heads.learn import Learned, learn_head
+from train.fingerprint import teacher_fingerprint
+from train.heads.joint import load_joint
+from train.heads.learn import Learned, calibrated_head, learn_head
 from train.heads.measure import HeadMeasures, measure_head
 from train.heads.network import Heads
 from train.heads.tasks import UNLABELLED, Task, make_tasks
+from train.multi_task import HeadsKind
 from train.progress import say
 from train.rankers import InterestVectors
 from train.run import METRICS_FILE, Run, source_commit, write_json
-from train.students.contract import teacher_fingerprint
 
 HEADS_FOLDER = "heads"
 WEIGHTS_FILE = "heads.safetensors"
@@ -51,14 +53,19 @@ class TrainedHeads:
     test: Mapping[str, HeadMeasures]
 
 
-def train_heads(run: Run, *, seed: int = 0) -> TrainedHeads:
+def train_heads(run: Run, *, seed: int = 0, kind: HeadsKind = HeadsKind.FROZEN) -> TrainedHeads:
     """Learn the heads that the run's data has labels for, and measure them; replaces heads that are there.
 
-    Raises InvalidData where the data has no labels, or a split none of them.
+    kind: ``multi-task`` takes those that were learned together with the recommendation; what frozen ones reach is recorded too.
+    Raises InvalidData where the data has no labels, or a split none of them; InvalidRun where no heads were learned together.
     """
     dataset = run_dataset(run)
     examples = run_examples(run, dataset)
     tasks = make_tasks(dataset, examples)
+    joint = None
+    if kind is HeadsKind.MULTI_TASK:
+        joint = load_joint(run, tasks)
+        tasks = [task for task, _ in joint]
     _check(tasks)
     folder = run.folder / HEADS_FOLDER
     folder.mkdir(exist_ok=True)
@@ -68,9 +75,12 @@ def train_heads(run: Run, *, seed: int = 0) -> TrainedHeads:
     read_s = time.monotonic() - started
     learned: list[Learned] = []
     record: dict[str, Any] = {"seed": seed, "source_commit": source_commit(), "threads": torch.get_num_threads(), "heads": {}}
-    for task in tasks:
+    record["kind"] = kind.value
+    for row, task in enumerate(tasks):
         started = time.monotonic()
         candidates = learn_head(task, vectors, seed=seed)
+        if joint is not None:
+            candidates = [calibrated_head(task, vectors, joint[row][1]), *candidates]
         learned.append(candidates[0])
         record["heads"][task.head.name] = _described(candidates) | {"seconds": round(time.monotonic() - started, 2)}
         say(f"head {task.head.name}: {len(task.head.labels)} labels, learned in {time.monotonic() - started:.1f} s")
@@ -159,6 +169,7 @@ def _described(candidates: list[Learned]) -> dict[str, Any]:
     rows = [
         {
             "network": f"{one.units} hidden units" if one.units else "logistic",
+            "kind": (HeadsKind.MULTI_TASK if one.joint else HeadsKind.FROZEN).value,
             "weighted": one.weighted,
             "temperature": round(one.temperature, 3),
             "validation": asdict(one.validation),

@@ -26,13 +26,26 @@ CANDIDATES = ((0, False), (0, True), (UNITS, False), (UNITS, True))
 
 @dataclass(frozen=True)
 class Learned:
-    """A head as it was learned. network: (batch, hidden) → (batch, labels) calibrated logits, in evaluation mode."""
+    """A head as it was learned. network: (batch, hidden) → (batch, labels) calibrated logits, in evaluation mode.
+
+    joint: whether it was learned together with the recommendation.
+    """
 
     network: nn.Sequential
     units: int
     weighted: bool
     temperature: float
     validation: HeadMeasures
+    joint: bool = False
+
+
+def calibrated_head(task: Task, vectors: dict[str, NDArray[np.float32]], network: nn.Sequential) -> Learned:
+    """A linear head that was learned together with the recommendation, calibrated and measured on validation."""
+    texts, targets = _labelled(task, vectors, VALIDATION)
+    network.eval().requires_grad_(False)
+    temperature = _calibrate(network, texts, targets)
+    probabilities = torch.softmax(network(texts), dim=-1).numpy()  # (texts, labels)
+    return Learned(network, 0, False, temperature, measure_head(probabilities, targets.numpy(), task.head), joint=True)
 
 
 def learn_head(task: Task, vectors: dict[str, NDArray[np.float32]], *, seed: int) -> list[Learned]:

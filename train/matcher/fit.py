@@ -21,6 +21,7 @@ from train.checkpoint import FILE as CHECKPOINT_FILE
 from train.checkpoint import load_checkpoint, save_checkpoint
 from train.evaluate import run_dataset, run_examples
 from train.examples import UNSEEN
+from train.fingerprint import teacher_fingerprint
 from train.matcher.lessons import Lessons, lessons_of, tensors
 from train.matcher.measure import Told, choose_weight, reranked, tell_apart, verdicts
 from train.matcher.network import MATCHER_FILE, Matcher
@@ -32,7 +33,6 @@ from train.progress import progress, say
 from train.rankers import InterestVectors
 from train.run import Run, source_commit, write_json
 from train.states import length_sorted_batches
-from train.students.contract import teacher_fingerprint
 
 JUDGING_TEXTS = 1_000
 """Validation texts that the passes are compared by."""

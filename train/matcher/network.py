@@ -16,9 +16,9 @@ from transformers import BertForSequenceClassification
 
 from bertrec.errors import InvalidInput, InvalidRun
 from bertrec.matching import MATCHER_FOLDER, Matching
+from train.fingerprint import teacher_fingerprint
 from train.matcher.settings import MATCHER_COMMAND
 from train.run import Run
-from train.students.contract import teacher_fingerprint
 
 MATCHER_FILE = "matcher.json"
 YES = 1

@@ -3,14 +3,15 @@
 students/<name>/student.json        settings, the teacher it imitates, what was measured on validation; written last
 students/<name>/encoder/            a BERT's weights and configuration, as save_pretrained writes them; or
 students/<name>/static.safetensors  the tables of a static student
+students/margins-*.npz              what the matcher says of the texts, for students that learn from it
 
 Its token ids are those of the run's tokenizer, and its vectors lie in the space of the run's item vectors.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from torch import nn
 
 from bertrec.errors import InvalidInput, InvalidRun
 from train.encoder import Encoder
+from train.fingerprint import teacher_fingerprint
 from train.run import Run
 from train.students.static import StaticEncoder
 
@@ -29,7 +31,8 @@ STUDENT_FILE = "student.json"
 STATIC_FILE = "static.safetensors"
 DISTIL_COMMAND = "python -m train distil --run runs/NAME --student layers-2"
 STATIC = "static"
-_NAME = re.compile(r"static|layers-[1-9][0-9]*|pruned-[1-9][0-9]?")
+MATCHED = "matched"
+_NAME = re.compile(r"static|matched|layers-[1-9][0-9]*|pruned-[1-9][0-9]?")
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,14 @@ class StudentSettings:
     """How a student is trained.
 
     name: ``layers-N`` keeps N layers of the run's BERT, ``pruned-P`` drops P percent of the heads and of the feed-forward units
-    of every layer, ``static`` has no attention at all. crops: parts of each training text that are learned from beside it.
+    of every layer, ``static`` has no attention at all, ``matched`` is all of the run's BERT, and learns from
+    the matcher.
+    crops: parts of each training text that are learned from beside it.
     embedding_weight, label_weight: of 1 − cosine to the teacher's vector, and of the right item's cross-entropy, beside the
     divergence from the teacher's distribution over the items. bigrams: pairs of tokens that a static student has vectors of.
     token_dropout: the share of a text's tokens that the student does not see, others in every pass.
+    margin_weight: of the squared difference from the matcher's margins, between the chosen item and ``wrong_items`` wrong ones of
+    each text; 0: the matcher is not asked.
     """
 
     name: str
@@ -54,17 +61,24 @@ class StudentSettings:
     bigrams: int = 16_000
     token_dropout: float = 0.0
     max_minutes: float | None = None
+    margin_weight: float = 0.0
+    wrong_items: int = 2
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise InvalidInput(
-                f"student is {self.name!r}; accepted are static, layers-N (N layers kept), pruned-P (P percent removed)"
+                f"student is {self.name!r}; accepted are static, layers-N (N layers kept), pruned-P (P percent removed), "
+                "matched (the whole BERT, taught by the matcher)"
             )
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "wrong_items"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} is {getattr(self, name)}; accepted is 1 or more")
         if not 0 <= self.token_dropout < 1:
             raise InvalidInput(f"token_dropout is {self.token_dropout}; accepted is 0 to below 1")
+        if not 0 <= self.margin_weight < math.inf:
+            raise InvalidInput(f"margin_weight is {self.margin_weight}; accepted is 0 or more")
+        if self.name == MATCHED and not self.margin_weight:
+            raise InvalidInput("matched has only the matcher's margins to learn; give them a weight above 0 (--margins 0.1)")
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise InvalidInput(f"max_minutes is {self.max_minutes}; accepted is a number above 0")
 
@@ -79,6 +93,8 @@ DEFAULTS = {
     "pruned": StudentSettings("pruned-50"),
     # Its tables are wide and shallow: larger batches and steps, and a pass takes seconds.
     STATIC: StudentSettings(STATIC, epochs=6, batch_size=256, learning_rate=3e-3),
+    # It knows what to imitate already, and moves with small steps.
+    MATCHED: StudentSettings(MATCHED, epochs=2, learning_rate=5e-5, margin_weight=0.1, embedding_weight=1.0),
 }
 """Settings by the kind that a student's name begins with."""
 
@@ -128,11 +144,3 @@ def open_student(folder: Path) -> Student:
             f"{path} is not a student's record ({type(error).__name__}: {error}). Train it: {DISTIL_COMMAND}"
         ) from None
     return Student(folder, record)
-
-
-def teacher_fingerprint(run: Run) -> str:
-    """sha256 (64 hex digits) over the weights of the run's encoder and its text signal's item vectors."""
-    digest = hashlib.sha256()
-    for path in (run.encoder_folder / "model.safetensors", run.folder / "items" / "text.npy"):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -19,9 +20,11 @@ from bertrec.errors import InvalidInput, InvalidRun
 from bertrec.text import TextTokenizer, Tokens
 from train.checkpoint import FILE as CHECKPOINT_FILE
 from train.checkpoint import load_checkpoint, save_checkpoint
+from train.data import TRAIN, VALIDATION, Dataset
 from train.encoder import Encoder
-from train.evaluate import run_examples
+from train.evaluate import run_dataset, run_examples
 from train.examples import Examples, Pairs
+from train.fingerprint import teacher_fingerprint
 from train.fusion import gains
 from train.optimise import Budget, Training
 from train.passes import learn_pass
@@ -31,19 +34,23 @@ from train.run import Run, source_commit, write_json
 from train.states import BATCH, encode_tokens, length_sorted_batches, padded
 from train.students.bert import keep_layers, prune
 from train.students.contract import (
+    MATCHED,
+    STATIC,
     STATIC_FILE,
     STUDENT_FILE,
     STUDENTS_FOLDER,
     Student,
     StudentSettings,
     open_student,
-    teacher_fingerprint,
 )
+from train.students.margins import Margins, margins_of, matcher_fingerprint
 from train.students.static import StaticEncoder, frequent_pairs
 from train.students.teacher import Lessons, prepare_lessons
 
 JUDGING_TEXTS = 2_500
 """Validation texts that the passes are compared by."""
+MARGIN_TEXTS = 500
+"""Validation texts whose margins the student is held against: the matcher reads each with several items."""
 IMPORTANCE_TEXTS = 1_024
 """Training texts by which heads and units are weighed before pruning."""
 
@@ -56,26 +63,36 @@ def distil(run: Run, settings: StudentSettings) -> Student:
     """
     started = time.monotonic()
     folder = run.folder / STUDENTS_FOLDER / settings.name
-    wanted = {"settings": json.loads(json.dumps(asdict(settings))), "teacher": teacher_fingerprint(run)}
+    wanted: dict[str, object] = {"settings": json.loads(json.dumps(asdict(settings))), "teacher": teacher_fingerprint(run)}
+    if settings.margin_weight:
+        wanted["matcher"] = matcher_fingerprint(run)
     if (folder / STUDENT_FILE).is_file():
         return _reused(open_student(folder), wanted)
+    dataset = run_dataset(run)
+    examples = run_examples(run, dataset)
+    judge = Judge.of(run, examples)
+    began = time.monotonic()
+    margins = _margins(run, dataset, examples, judge, settings)
+    asking_s = time.monotonic() - began
+    started += asking_s  # no part of max_minutes: without all margins there is nothing to learn
     torch.manual_seed(settings.seed)
-    examples = run_examples(run)
     teacher = Encoder.load(run.encoder_folder)
     if not teacher.family.fused:
         raise InvalidInput(f"{run.folder} has a {teacher.bert.config.model_type!r} encoder; students are made of a BERT")
-    lessons = prepare_lessons(run, teacher, examples, settings)
+    lessons = prepare_lessons(run, teacher, examples, settings, margins.get(TRAIN))
     student = _begin(teacher, lessons, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    judge = Judge.of(run, examples)
     training = _train(folder, student, lessons, judge, settings, started, json.dumps(wanted, sort_keys=True))
     _save(student, folder)
     minutes = (time.monotonic() - started + training.earlier_s) / 60
     found = judge.compare(run, student, teacher)
+    if margins:
+        found |= judge.margin_errors(lessons, margins[VALIDATION], student, teacher)
     record = {
         **wanted,
         "source_commit": source_commit(),
         "minutes": round(minutes, 2),
+        "minutes_of_margins": round(asking_s / 60, 2),  # of this sitting
         "steps": training.step,
         "validation": found,
     }
@@ -88,8 +105,19 @@ def distil(run: Run, settings: StudentSettings) -> Student:
     return Student(folder, record)
 
 
+def _margins(run: Run, dataset: Dataset, examples: Examples, judge: Judge, settings: StudentSettings) -> dict[str, Margins]:
+    """The matcher's margins of the training texts and of some validation texts; nothing where they have no weight."""
+    if not settings.margin_weight:
+        return {}
+    judged = judge.asked.take(np.arange(min(len(judge.tokens), MARGIN_TEXTS)))
+    parts = {TRAIN: examples.train, VALIDATION: judged}
+    return {part: margins_of(run, dataset, pairs, part, settings) for part, pairs in parts.items()}
+
+
 def _reused(student: Student, wanted: dict[str, object]) -> Student:
-    differing = [key for key, value in wanted.items() if student.record.get(key) != value]
+    there = dict(student.record)
+    there["settings"] = {**asdict(StudentSettings(STATIC)), **there["settings"]}  # of a student that is older than a setting
+    differing = [key for key in dict.fromkeys((*wanted, "matcher")) if there.get(key) != wanted.get(key)]
     if differing:
         raise InvalidRun(f"{student.folder} was trained with another {' and '.join(differing)}. Delete it to train it anew")
     say(f"{student.folder} is there already, trained with the same settings: reused")
@@ -99,6 +127,8 @@ def _reused(student: Student, wanted: dict[str, object]) -> Student:
 def _begin(teacher: Encoder, lessons: Lessons, settings: StudentSettings) -> nn.Module:
     """The student before its first lesson."""
     kind = settings.name.partition("-")[0]
+    if kind == MATCHED:
+        return copy.deepcopy(teacher)
     if kind == "layers":
         return keep_layers(teacher, settings.number)
     if kind == "pruned":
@@ -166,6 +196,15 @@ class Judge:
             "teacher_ndcg_at_10": self.ndcg(torch.from_numpy(taught.scores(self.asked))),
             "cosine": float((own * other).sum(1).mean()) if len(own) else 0.0,
         }
+
+    def margin_errors(self, lessons: Lessons, margins: Margins, student: nn.Module, teacher: Encoder) -> dict[str, float]:
+        """Root mean square of the difference from the matcher's margins, in nats: of the student, and of what it began as."""
+        tokens = [self.tokens[row] for row in margins.rows.tolist()]
+        errors = []
+        for network in (student, teacher):
+            scores = lessons.scores(torch.from_numpy(encode_tokens(network, tokens, "comparing margins")))
+            errors.append(math.sqrt(float(margins.loss(scores, np.arange(len(tokens))))))
+        return {"margin_texts": len(tokens), "margin_error": errors[0], "teacher_margin_error": errors[1]}
 
 
 def _train(

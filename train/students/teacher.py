@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ from bertrec.tensors import TEXT_SIGNAL
 from bertrec.text import TextTokenizer, Tokens
 from train.encoder import Encoder
 from train.examples import Examples
+from train.fingerprint import teacher_fingerprint
 from train.items import log_prior
 from train.run import Run
 from train.states import encode_texts
-from train.students.contract import STUDENTS_FOLDER, StudentSettings, teacher_fingerprint
+from train.students.contract import STUDENTS_FOLDER, StudentSettings
+from train.students.margins import Margins
 
 CROP_WORDS = (3, 16)
 """Fewest and most words of a part: as long as what people type into a search field."""
@@ -30,7 +33,8 @@ class Lessons:
     """Texts, and what the teacher makes of each.
 
     tokens: of each text. items: (texts,) int64 the right item. vectors: (texts, hidden) float32, the teacher's. item_vectors:
-    (items, hidden) and prior: (items,), by which both rank.
+    (items, hidden) and prior: (items,), by which both rank. margins: of the training texts, which stand first; None where the
+    matcher is not asked.
     """
 
     tokens: Sequence[Tokens]
@@ -38,6 +42,13 @@ class Lessons:
     vectors: NDArray[np.float32]
     item_vectors: Tensor
     prior: Tensor
+    margins: Margins | None = None
+
+    @cached_property
+    def places(self) -> NDArray[np.int64]:
+        """(texts,) int64: where each text stands among the margins, −1 where it does not."""
+        texts = len(self.tokens)
+        return np.full(texts, -1, np.int64) if self.margins is None else self.margins.places(texts)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -51,20 +62,28 @@ class Lessons:
     def loss(self, vectors: Tensor, rows: NDArray[np.int64], settings: StudentSettings) -> Tensor:
         """How far a student's ``vectors``, (batch, hidden), are from the teacher's of the texts ``rows``, and from the items.
 
-        The divergence between the distributions over the items (Hinton et al., 2015), 1 − cosine, and the right item's
-        cross-entropy.
+        The divergence between the distributions over the items (Hinton et al., 2015), 1 − cosine, the right item's cross-entropy,
+        and the distance from the matcher's margins where they are wanted.
         """
         wanted = torch.from_numpy(self.vectors[rows])
-        scores = nn.functional.log_softmax(self.scores(vectors), dim=-1)
+        scores = nn.functional.log_softmax(self.scores(vectors), dim=-1)  # shifts a row's scores alike: margins stay
         teacher = nn.functional.log_softmax(self.scores(wanted), dim=-1)
         divergence = nn.functional.kl_div(scores, teacher, reduction="batchmean", log_target=True)
         distance = 1.0 - (vectors * wanted).sum(-1).mean()
         label = nn.functional.nll_loss(scores, torch.from_numpy(self.items[rows]))
-        return divergence + settings.embedding_weight * distance + settings.label_weight * label
+        loss = divergence + settings.embedding_weight * distance + settings.label_weight * label
+        if self.margins is None:
+            return loss
+        return loss + settings.margin_weight * self.margins.loss(scores, self.places[rows])
 
 
-def prepare_lessons(run: Run, teacher: Encoder, examples: Examples, settings: StudentSettings) -> Lessons:
-    """Read the training texts and their parts with the teacher; what it said is kept in the run for the next student."""
+def prepare_lessons(
+    run: Run, teacher: Encoder, examples: Examples, settings: StudentSettings, margins: Margins | None = None
+) -> Lessons:
+    """Read the training texts and their parts with the teacher; what it said is kept in the run for the next student.
+
+    margins: the matcher's, of the training texts.
+    """
     texts, items = list(examples.train.texts), [examples.train.items]
     for crop in range(settings.crops):
         random = np.random.default_rng([settings.seed, 5, crop])
@@ -81,7 +100,12 @@ def prepare_lessons(run: Run, teacher: Encoder, examples: Examples, settings: St
     prior = float(run.settings["prior_weight"]) * log_prior(examples.counts)
     item_vectors = torch.from_numpy(run.array(f"items/{TEXT_SIGNAL}").astype(np.float32))
     return Lessons(
-        tokenizer.tokenise(texts), np.concatenate(items), vectors.astype(np.float32), item_vectors, torch.from_numpy(prior)
+        tokenizer.tokenise(texts),
+        np.concatenate(items),
+        vectors.astype(np.float32),
+        item_vectors,
+        torch.from_numpy(prior),
+        margins,
     )
 
 
