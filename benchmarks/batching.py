@@ -55,6 +55,10 @@ def _threads(count: int) -> Change:
     return Change(ENCODER.name, r'(intra_op_thread_count" value: \{ string_value: )"\d+"', rf'\g<1>"{count}"')
 
 
+def _spinning() -> Change:
+    return Change(ENCODER.name, r'(allow_spinning" value: \{ string_value: )"0"', r'\g<1>"1"')
+
+
 VARIANTS: Mapping[str, tuple[Change, ...]] = {
     SHIPPED: (),
     "delay 0.5 ms": (_delay(500),),
@@ -62,6 +66,7 @@ VARIANTS: Mapping[str, tuple[Change, ...]] = {
     "delay 5 ms": (_delay(5_000),),
     "delay 5 ms preferring 8": (_delay(5_000), _preferred(8)),
     "two of recommend": (_instances(RECOMMEND.name, 2),),
+    "encoder threads that spin": (_spinning(),),
     "two encoders of one thread": (_instances(ENCODER.name, 2), _threads(1)),
 }
 """Name → what it changes in the repository for the target cpu."""
