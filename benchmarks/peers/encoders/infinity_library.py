@@ -1,0 +1,36 @@
+"""infinity-emb in this process: its batching engine without its HTTP server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from infinity_emb import AsyncEmbeddingEngine, EngineArgs
+from numpy.typing import NDArray
+
+from benchmarks.peers.setup import BATCH, Loaded, Setup
+
+
+def load(setup: Setup) -> Loaded:
+    """variant: the engine, ``torch`` or ``optimum``."""
+    torch.set_num_threads(setup.threads)
+    arguments = EngineArgs(
+        model_name_or_path=str(setup.model),
+        engine=setup.variant,
+        device="cpu",
+        batch_size=BATCH,
+        bettertransformer=False,
+        model_warmup=False,
+        lengths_via_tokenize=False,
+    )
+    engine = AsyncEmbeddingEngine.from_args(arguments)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(engine.astart())
+
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        vectors, _ = loop.run_until_complete(engine.embed(sentences=list(texts)))
+        return np.asarray(vectors, np.float32)
+
+    return Loaded(encode, torch.get_num_threads(), ("infinity-emb", "torch", "transformers", "numpy"))
