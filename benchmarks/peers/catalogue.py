@@ -21,7 +21,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Peer:
-    """One way to read texts. module: under benchmarks/peers/encoders. environment: None for bertrec's own.
+    """One way to read texts. module: under benchmarks/peers/encoders. environment: None for the one that this runs in.
 
     bundle: of bertrec's own engines, and only of theirs. fused: it ranks by all of bertrec's signals, not by the text alone.
     """
@@ -36,7 +36,7 @@ class Peer:
     @property
     def ours(self) -> bool:
         """Whether it is bertrec."""
-        return self.environment is None
+        return bool(self.bundle)
 
 
 TORCH = Environment("torch", ("torch", "transformers", "numpy"))

@@ -20,7 +20,7 @@ from benchmarks.startup import memory_bytes
 from bertrec.checks import number
 from train.progress import Advance, progress
 
-LOAD_TIMEOUT_S, ASK_TIMEOUT_S = 300.0, 300.0
+LOAD_TIMEOUT_S, ASK_TIMEOUT_S = 600.0, 300.0
 WISH, REVIEW, OFFLINE = "wish", "review", "offline"
 WORKLOADS = (WISH, REVIEW, OFFLINE)
 

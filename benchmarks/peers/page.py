@@ -15,11 +15,12 @@ NAMES = {OFFLINE: "throughput", WISH: "p50, one wish", REVIEW: "p50, one review"
 def peers_page(content: Content) -> str:
     """The page, in Markdown, as far as was measured."""
     settings = content["settings"]
+    interrupted = "" if content["complete"] else " **The run was interrupted.**"
     parts = [
         "# Against other libraries",
         f"The same fine-tuned weights, and the same {content.get('catalogue', 0):,} item vectors, in every library; each in an "
-        f"environment and a process of its own, {settings['threads']} threads each, in turns within each of {settings['rounds']} rounds. "
-        "Written by `python -m benchmarks peers`. " + ("" if content["complete"] else "**The run was interrupted.**"),
+        f"environment and a process of its own, {settings['threads']} threads each, in turns within every round "
+        f"({settings['rounds']}). Written by `python -m benchmarks peers`.{interrupted}",
         *_targets(content),
         *_speeds(content, "total", "Text → ten items", _METHOD.format(words=WORDS, **settings)),
         *_speeds(content, "encode", "Encoder only", "Text → vector, tokenisation included; the same requests as above."),
@@ -31,12 +32,13 @@ def peers_page(content: Content) -> str:
 
 
 _METHOD = (
-    "The vector of the text times the matrix of the items, and the ten best, in numpy, for everybody; bertrec's fused pipeline, "
-    "which adds the other signals, spelling and reasons, has a row of its own and takes no part in the targets. One wish: the first "
-    "{words} words of a review, {singly} a round; one review: as many, whole. Offline: {together} reviews handed over at "
-    "once in a round, in batches of 32 or bertrec's own, sorted by length where the library sorts. NDCG@10 is that of the texts read "
-    "offline; kept: its share of what the encoder gives in torch; cosine: to torch's vectors, mean. × best: throughput over that of the "
-    "fastest other library. Cores: CPU time over time, offline, of a library's process and its servers."
+    "The vector of the text times the matrix of the items, and the ten best, in numpy, for everybody. bertrec's fused "
+    "pipeline adds the other signals, spelling and reasons; it has a row of its own and takes no part in the targets. One "
+    "wish: the first {words} words of a review, {singly} a round; one review: as many, whole. Offline: {together} reviews "
+    "handed over at once in a round, in batches of 32 or bertrec's own, sorted by length where the library sorts. NDCG@10 "
+    "is that of the texts read offline; kept: its share of what the encoder gives in torch; cosine: to torch's vectors, "
+    "mean. × best: throughput over that of the fastest other library. Cores: CPU time over time, offline, of a library's "
+    "process and its servers."
 )
 
 
@@ -57,8 +59,8 @@ def _targets(content: Content) -> list[str]:
     return [
         "## What was to be reached",
         _table(("text → ten items", "wanted", "measured", "bertrec", "best peer", ""), rows),
-        "Ratios are taken within rounds; in brackets the interval of their median over the rounds. Both sides must keep the bar. Ours is the "
-        "engine of the greatest throughput, the best peer is chosen for each figure.",
+        "Ratios are taken within rounds; in brackets the interval of their median over the rounds. Both sides must keep the bar. "
+        "Ours is the engine of the greatest throughput, the best peer is chosen for each figure.",
     ]
 
 

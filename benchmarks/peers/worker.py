@@ -42,6 +42,11 @@ class Worker:
         self._items: NDArray[np.float32] = np.load(Path(setup.material) / ITEMS_FILE, allow_pickle=False)  # (items, hidden)
         self.loaded: Loaded = importlib.import_module(f"{PACKAGE}.{setup.module}").load(setup)
 
+    def about(self) -> dict[str, Any]:
+        """Threads as the library says, and versions."""
+        versions = {"python": platform.python_version(), **{name: version(name) for name in self.loaded.packages}}
+        return {"threads": self.loaded.threads, "versions": versions}
+
     def warm_up(self, texts: Sequence[str]) -> dict[str, Any]:
         """Read some texts of all lengths, singly and in batches."""
         for text in texts[:WARM_UP]:
@@ -89,10 +94,8 @@ def main() -> None:
         try:
             if what == "load":
                 worker = Worker(Setup(**command["setup"]))
-                versions = {"python": platform.python_version(), **{name: version(name) for name in worker.loaded.packages}}
-                answer = {"threads": worker.loaded.threads, "versions": versions}
-            else:
-                answer = getattr(worker, what)(**command)
+            assert worker is not None
+            answer: dict[str, Any] = worker.about() if what == "load" else getattr(worker, what)(**command)
         except Exception as error:  # whatever a library raises is what is to be reported
             traceback.print_exc()
             answer = {"error": traceback.format_exception_only(error)[-1].strip().splitlines()[-1]}

@@ -11,7 +11,7 @@ from benchmarks.peers.encoders import transformers_torch
 from benchmarks.peers.setup import Setup
 
 
-class Runtime(MLModel):
+class Runtime(MLModel):  # type: ignore[misc]  # mlserver need not be installed
     """Texts → vectors."""
 
     async def load(self) -> bool:

@@ -26,7 +26,7 @@ def load(setup: Setup) -> Loaded:
     assert model.encode is not None
     read = model.encode
 
-    @batch
+    @batch  # type: ignore[untyped-decorator]  # pytriton need not be installed
     def infer(text: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         return {"vector": read([row[0].decode() for row in text])}
 

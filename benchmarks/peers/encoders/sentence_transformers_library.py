@@ -20,6 +20,7 @@ def load(setup: Setup) -> Loaded:
     """variant: ``torch``, ``onnx``, ``onnx-O3``, ``onnx-O4``, ``onnx-int8``, ``openvino`` or ``openvino-int8``."""
     torch.set_num_threads(setup.threads)
     backend, _, optimised = setup.variant.partition("-")
+    packages: tuple[str, ...]
     if backend == "onnx":
         model, packages = _onnx(setup.copy(), optimised, setup.threads), (*PACKAGES, "onnxruntime", "optimum-onnx")
     elif backend == "openvino":

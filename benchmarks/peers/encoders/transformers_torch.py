@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ COMPILED = "compiled"
 def load(setup: Setup) -> Loaded:
     """variant: ``eager`` or ``compiled``."""
     torch.set_num_threads(setup.threads)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(setup.own) / "inductor")  # what was compiled is there at the next run
     tokenizer = AutoTokenizer.from_pretrained(setup.model)
     model = AutoModel.from_pretrained(setup.model, add_pooling_layer=False).eval()
     run = torch.compile(model, dynamic=True) if setup.variant == COMPILED else model
