@@ -5,8 +5,10 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+BENCH_RUN ?= runs/demo
+BENCH_BUNDLES ?= bundles/demo
 
-.PHONY: demo bench test lint setup browser wheel clean data-movielens data-apps data-faq
+.PHONY: demo bench bench-peers test lint setup browser wheel clean data-movielens data-apps data-faq
 
 demo: setup
 	$(RUN) -m train fit --data clothing --preset quick --seed 0 --output runs/demo
@@ -38,6 +40,10 @@ browser:  # for the tests of the edge server's page, which pip cannot bring; Deb
 	@command -v chromium-headless-shell chromium chromium-browser google-chrome >/dev/null || { apt-get -qq update && \
 		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium-headless-shell fonts-dejavu-core >/dev/null; }
 
+# Installs the other libraries, each in a venv of its own under .venv-peers (11 GB), once.
+bench-peers: setup
+	$(RUN) -m benchmarks peers --run $(BENCH_RUN) --bundle $(BENCH_BUNDLES) --output results/peers.json --page results/peers.md
+
 wheel: setup
 	$(RUN) -m build --wheel
 
@@ -63,4 +69,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 clean:
-	rm -rf $(VENV) runs bundles deploy results dist build *.egg-info
+	rm -rf $(VENV) .venv-peers runs bundles deploy results dist build *.egg-info

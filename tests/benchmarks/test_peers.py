@@ -254,7 +254,7 @@ def test_the_page_says_what_the_figures_say() -> None:
     assert (
         "| **bertrec small** | 75 (50–100) | 20.00 | 15.00, 20.00 | 15.00, 20.00 | 0.3840 | 96.0% | 0.9600 | 1.00 | – |" in page
     )
-    assert page.index("**bertrec small**") < page.index("**bertrec fp32**") < page.index("| careless |")
+    assert page.index("\n| **bertrec small**") < page.index("\n| **bertrec fp32**") < page.index("\n| careless |")
     assert "## Encoder only" in page
     assert "What could not be measured" not in page
 
