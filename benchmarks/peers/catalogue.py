@@ -13,10 +13,14 @@ OURS = "bertrec"
 
 @dataclass(frozen=True)
 class Environment:
-    """A venv of its own. name: of its folder, and of its file under constraints/, which pins every package."""
+    """A venv of its own. name: of its folder, and of its file under constraints/, which pins every package.
+
+    removed: what comes along, and breaks the rest.
+    """
 
     name: str
     requirements: tuple[str, ...]
+    removed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,10 @@ class Peer:
 TORCH = Environment("torch", ("torch", "transformers", "numpy"))
 SENTENCE = Environment("sentence-transformers", ("sentence-transformers", "optimum-onnx", "onnx", "onnxruntime"))
 SENTENCE_OPENVINO = Environment(
-    "sentence-transformers-openvino", ("sentence-transformers", "optimum-intel", "openvino", "nncf", "torch", "datasets")
+    "sentence-transformers-openvino",
+    ("sentence-transformers", "optimum-intel", "openvino", "nncf", "torch"),
+    # optimum-intel asks for it and reads no picture here; a build for CUDA beside a CPU torch fails transformers' import.
+    removed=("torchvision",),
 )
 OPTIMUM = Environment("optimum", ("optimum-onnx", "onnx", "onnxruntime", "transformers", "torch"))
 FASTEMBED = Environment("fastembed", ("fastembed",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,13 +52,15 @@ class Setup:
         return texts
 
     def copy(self) -> Path:
-        """A folder of this peer's own with links to the model's files, for libraries that write beside them."""
+        """A folder of this peer's own with the model's files, for libraries that write beside them; the weights are linked."""
         copied = Path(self.own) / MODEL_FOLDER
         for file in (one for one in self.model.rglob("*") if one.is_file() and one.suffix != ".onnx"):
-            link = copied / file.relative_to(self.model)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            if not link.exists():
-                link.symlink_to(file.resolve())
+            own = copied / file.relative_to(self.model)
+            own.parent.mkdir(parents=True, exist_ok=True)
+            if file.suffix == ".safetensors" and not own.exists():
+                own.symlink_to(file.resolve())
+            elif not own.exists():
+                shutil.copyfile(file, own)
         return copied
 
 

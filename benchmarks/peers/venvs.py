@@ -33,14 +33,16 @@ def environment_python(environment: Environment, folder: Path) -> Path:
     if not (python.is_file() and ready.is_file() and ready.read_text(encoding="utf-8") == wanted):
         if not python.is_file():
             _run([sys.executable, "-m", "venv", str(home)])
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        _run([*pip, "--constraint", str(constraints), *environment.requirements])
+        pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        _run([*pip, "install", "--constraint", str(constraints), *environment.requirements])
+        if environment.removed:
+            _run([*pip, "uninstall", "--yes", *environment.removed])
         ready.write_text(wanted, encoding="utf-8")
     return python
 
 
 def _digest(environment: Environment, constraints: Path) -> str:
-    asked = "\n".join([*environment.requirements, constraints.read_text(encoding="utf-8")])
+    asked = "\n".join([*environment.requirements, "", *environment.removed, "", constraints.read_text(encoding="utf-8")])
     return hashlib.sha256(asked.encode()).hexdigest()
 
 

@@ -83,6 +83,12 @@ def _seconds(encode: Sequence[float | None], total: Sequence[float]) -> dict[str
     return {"encode_s": None if None in encode else list(encode), "total_s": list(total)}
 
 
+def last_line(text: str) -> str:
+    """The last line that says something: a letter at least."""
+    lines = [line.strip() for line in text.splitlines() if any(letter.isalpha() for letter in line)]
+    return lines[-1] if lines else text.strip()
+
+
 def main() -> None:
     """Answer until standard input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -98,7 +104,7 @@ def main() -> None:
             answer: dict[str, Any] = worker.about() if what == "load" else getattr(worker, what)(**command)
         except Exception as error:  # whatever a library raises is what is to be reported
             traceback.print_exc()
-            answer = {"error": traceback.format_exception_only(error)[-1].strip().splitlines()[-1]}
+            answer = {"error": last_line("".join(traceback.format_exception_only(error)))}
         print(json.dumps(answer), file=answers, flush=True)  # noqa: T201  # the protocol
     os._exit(0)  # without waiting for what threads and servers a library left
 

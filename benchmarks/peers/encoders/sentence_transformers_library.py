@@ -71,24 +71,18 @@ def _openvino(setup: Setup, optimised: str) -> SentenceTransformer:
     if not optimised:
         return opened("openvino_model.xml")
     if not (folder / "openvino/openvino_model_int8.xml").is_file():
-        _quantise_openvino(opened("openvino_model.xml"), setup.calibration, folder)
+        _quantise_openvino(opened("openvino_model.xml").tokenizer, setup, folder / "openvino")
     return opened("openvino_model_int8.xml")
 
 
-def _quantise_openvino(model: SentenceTransformer, texts: Sequence[str], folder: Path) -> None:
-    """What export_static_quantized_openvino_model does, with our texts: its own come from a hub."""
-    from datasets import Dataset
-    from optimum.intel import OVQuantizationConfig, OVQuantizer
+def _quantise_openvino(tokenizer: Any, setup: Setup, folder: Path) -> None:  # noqa: ANN401  # of transformers
+    """What export_static_quantized_openvino_model does, by NNCF itself: that would fetch its texts from a hub."""
+    import nncf
+    import openvino
 
-    inner = model[0].auto_model
-    tokens = Dataset.from_dict({"sentence": list(texts)}).map(
-        lambda row: model.tokenizer(row["sentence"], padding="max_length", truncation=True, max_length=model.max_seq_length),
-        remove_columns=["sentence"],
-    )
-    quantizer = OVQuantizer(inner)
-    saved = folder / "quantised"
-    quantizer.quantize(
-        calibration_dataset=tokens, ov_config=None, save_directory=saved, quantization_config=OVQuantizationConfig()
-    )
-    for suffix in (".xml", ".bin"):
-        (saved / f"openvino_model{suffix}").replace(folder / f"openvino/openvino_model_int8{suffix}")
+    model = openvino.Core().read_model(folder / "openvino_model.xml")
+    names = {name for one in model.inputs for name in one.get_names()}
+    read = [tokenizer(text, truncation=True, max_length=setup.max_tokens, return_tensors="np") for text in setup.calibration]
+    samples = nncf.Dataset([{name: np.asarray(value, np.int64) for name, value in one.items() if name in names} for one in read])
+    quantised = nncf.quantize(model, samples, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(read))
+    openvino.save_model(quantised, folder / "openvino_model_int8.xml", compress_to_fp16=False)
