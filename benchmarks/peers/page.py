@@ -118,7 +118,11 @@ def _failed(content: Content) -> list[str]:
 
 def _versions(content: Content) -> list[str]:
     rows = [
-        (name, ", ".join(f"{package} {version}" for package, version in peer["versions"].items()), str(peer["threads"]))
+        (
+            name,
+            ", ".join(f"{package} {version}" for package, version in peer["versions"].items()),
+            "–" if peer["threads"] is None else str(peer["threads"]),
+        )
         for name, peer in content.get("peers", {}).items()
         if "versions" in peer
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,12 +17,14 @@ from benchmarks.peers.setup import BATCH, Loaded, Setup
 def load(setup: Setup) -> Loaded:
     """variant: the engine, ``torch`` or ``optimum``."""
     torch.set_num_threads(setup.threads)
+    os.chdir(setup.model)  # its optimum engine takes the name of a file relative to the working folder for one in the model's
     arguments = EngineArgs(
-        model_name_or_path=str(setup.model),
+        model_name_or_path=".",
         engine=setup.variant,
         device="cpu",
         batch_size=BATCH,
         bettertransformer=False,
+        pooling_method="mean",
         model_warmup=False,
         lengths_via_tokenize=False,
     )
@@ -33,4 +36,6 @@ def load(setup: Setup) -> Loaded:
         vectors, _ = loop.run_until_complete(engine.embed(sentences=list(texts)))
         return np.asarray(vectors, np.float32)
 
+    if setup.variant == "optimum":  # ONNX Runtime's default, one thread for each core of the process; infinity does not tell
+        return Loaded(encode, None, ("infinity-emb", "optimum-onnx", "onnxruntime", "numpy"))
     return Loaded(encode, torch.get_num_threads(), ("infinity-emb", "torch", "transformers", "numpy"))

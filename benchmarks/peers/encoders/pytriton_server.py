@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sysconfig
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +32,9 @@ def load(setup: Setup) -> Loaded:
     def infer(text: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         return {"vector": read([row[0].decode() for row in text])}
 
+    # Its python backend takes the first libpython that the loader finds, and must have the one of this interpreter.
+    library = str(sysconfig.get_config_var("LIBDIR"))
+    os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, [library, os.environ.get("LD_LIBRARY_PATH")]))
     hidden = int(np.load(f"{setup.material}/{ITEMS_FILE}", mmap_mode="r", allow_pickle=False).shape[1])
     http, grpc, metrics = free_ports(3)
     config = TritonConfig(
