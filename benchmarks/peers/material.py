@@ -59,24 +59,24 @@ class _HiddenStates(torch.nn.Module):
 
 
 def prepare(run: Run, folder: Path, texts: int) -> Material:
-    """Write the folder, or read it where it is there for this run and so many texts.
+    """Write the folder, or read it where it is there for this run.
 
-    texts: of the test split, drawn by seed. Raises InvalidInput where the split has not so many.
+    texts: how many of the test split, in an order drawn by seed. Raises InvalidInput where the split has not so many.
     """
     if texts > run.record["texts"]["test"]:
         raise InvalidInput(f"rounds × together is {texts:,}; accepted is at most the {run.record['texts']['test']:,} test texts")
-    asked = {"data": run.record["data"], "created": run.record["created"], "texts": texts}
+    asked = {"data": run.record["data"], "created": run.record["created"]}
     if _known(folder) != asked:
-        say(f"writing the run's encoder, its vectors and {texts:,} test texts to {folder}")
+        say(f"writing the run's encoder, and its vectors of the test texts, to {folder}")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         _write(run, folder, asked)
     content = json.loads((folder / TEXTS_FILE).read_text(encoding="utf-8"))
     return Material(
         folder=folder,
-        texts=content["texts"],
-        items=np.asarray(content["items"], np.int64),
-        reference=np.load(folder / REFERENCE_FILE, allow_pickle=False),
+        texts=content["texts"][:texts],
+        items=np.asarray(content["items"][:texts], np.int64),
+        reference=np.load(folder / REFERENCE_FILE, allow_pickle=False)[:texts],
         item_vectors=np.load(folder / ITEMS_FILE, allow_pickle=False),
         max_tokens=int(run.settings["max_tokens"]),
         others=content["calibration"],
@@ -91,8 +91,7 @@ def _known(folder: Path) -> Any:  # noqa: ANN401  # JSON
 def _write(run: Run, folder: Path, asked: dict[str, Any]) -> None:
     examples = run_examples(run)
     queries = held_out(examples, "test")
-    rows = np.random.default_rng(SEED).permutation(len(queries))[: asked["texts"]]
-    queries = queries.take(rows)
+    queries = queries.take(np.random.default_rng(SEED).permutation(len(queries)))
     _write_model(run, folder / MODEL_FOLDER)
     np.save(folder / ITEMS_FILE, np.asarray(run.array(f"items/{TEXT_SIGNAL}"), np.float32))
     np.save(folder / REFERENCE_FILE, InterestVectors.of(run)(queries.texts))

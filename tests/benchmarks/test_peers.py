@@ -226,7 +226,12 @@ def by_hand() -> dict[str, Any]:
     kept = {"bertrec fp32": 1.0, "bertrec small": 0.96, "good": 0.995, "careless": 0.97}
     quality = {name: {"texts": 20, "ndcg_at_10": 0.4 * one, "kept": one, "cosine_mean": one} for name, one in kept.items()}
     peers = {name: {"ours": name.startswith("bertrec"), "fused": False} for name in seconds}
-    origin = {"measured": "2026-11-24T00:00:00", "commit": "c" * 40, "command": "python -m benchmarks peers", "cpu": "A CPU"}
+    origin: dict[str, Any] = {
+        "measured": "2026-11-24T00:00:00",
+        "commit": "c" * 40,
+        "command": "python -m benchmarks peers",
+        "cpu": "A CPU",
+    }
     origin |= {"cpu_flags": ["avx2"], "cores": 2, "python": "3.11.7"}
     targets = [{**asdict(one), "verdict": one.verdict} for one in compared(rows, peers, quality)]
     content = {"provenance": origin, "complete": True, "settings": asdict(SETTINGS), "rows": rows, "peers": peers}

@@ -36,6 +36,11 @@ def load(setup: Setup) -> Loaded:
         vectors, _ = loop.run_until_complete(engine.embed(sentences=list(texts)))
         return np.asarray(vectors, np.float32)
 
-    if setup.variant == "optimum":  # ONNX Runtime's default, one thread for each core of the process; infinity does not tell
+    if setup.variant == "optimum":
+        for (
+            replica
+        ) in engine._model_replicas:  # it would read as far as there are positions, whatever the tokenizer's folder says
+            replica.config.max_position_embeddings = setup.max_tokens
+        # ONNX Runtime's default, one thread for each core of the process; infinity does not tell
         return Loaded(encode, None, ("infinity-emb", "optimum-onnx", "onnxruntime", "numpy"))
     return Loaded(encode, torch.get_num_threads(), ("infinity-emb", "torch", "transformers", "numpy"))
