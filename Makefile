@@ -5,8 +5,6 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
-BENCH_RUN ?= runs/demo
-BENCH_BUNDLES ?= bundles/demo
 
 .PHONY: demo bench bench-peers test lint setup browser wheel clean data-movielens data-apps data-faq
 
@@ -27,6 +25,12 @@ bench: setup
 	$(RUN) -m benchmarks all --bundle $(BUNDLE) --output $(RESULTS); status=$$?; \
 		$(RUN) -m benchmarks report --results $(RESULTS) --html $(RESULTS)/report.html && exit $$status
 
+# Installs the other libraries, each in a venv of its own under .venv-peers (11 GB), once. TRAINED is the run that BUNDLE is of.
+TRAINED := runs/demo
+
+bench-peers: setup
+	$(RUN) -m benchmarks peers --run $(TRAINED) --bundle $(BUNDLE) --output $(RESULTS)/peers.json --page $(RESULTS)/peers.md
+
 test: setup lint
 	$(RUN) -m pytest
 
@@ -39,10 +43,6 @@ lint: setup
 browser:  # for the tests of the edge server's page, which pip cannot bring; Debian and Ubuntu, as root
 	@command -v chromium-headless-shell chromium chromium-browser google-chrome >/dev/null || { apt-get -qq update && \
 		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium-headless-shell fonts-dejavu-core >/dev/null; }
-
-# Installs the other libraries, each in a venv of its own under .venv-peers (11 GB), once.
-bench-peers: setup
-	$(RUN) -m benchmarks peers --run $(BENCH_RUN) --bundle $(BENCH_BUNDLES) --output results/peers.json --page results/peers.md
 
 wheel: setup
 	$(RUN) -m build --wheel
