@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo bench test lint setup browser wheel clean data-movielens data-apps data-faq
+.PHONY: demo bench bench-peers test lint setup browser wheel clean data-movielens data-apps data-faq
 
 demo: setup
 	$(RUN) -m train fit --data clothing --preset quick --seed 0 --output runs/demo
@@ -24,6 +24,12 @@ bench: setup
 	@test -e $(BUNDLE)/manifest.json || test $(BUNDLE) != bundles/demo || $(MAKE) demo
 	$(RUN) -m benchmarks all --bundle $(BUNDLE) --output $(RESULTS); status=$$?; \
 		$(RUN) -m benchmarks report --results $(RESULTS) --html $(RESULTS)/report.html && exit $$status
+
+# Installs the other libraries, each in a venv of its own under .venv-peers (11 GB), once. TRAINED is the run that BUNDLE is of.
+TRAINED := runs/demo
+
+bench-peers: setup
+	$(RUN) -m benchmarks peers --run $(TRAINED) --bundle $(BUNDLE) --output $(RESULTS)/peers.json --page $(RESULTS)/peers.md
 
 test: setup lint
 	$(RUN) -m pytest
@@ -63,4 +69,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 clean:
-	rm -rf $(VENV) runs bundles deploy results dist build *.egg-info
+	rm -rf $(VENV) .venv-peers runs bundles deploy results dist build *.egg-info

@@ -16,6 +16,7 @@ from benchmarks.engines_page import engines_page
 from benchmarks.everything import add_all
 from benchmarks.latency_command import add_latency
 from benchmarks.machine import provenance
+from benchmarks.peers.command import add_peers
 from benchmarks.production import add_production, faults
 from benchmarks.ranker import WIDTHS, RankerSettings, measure_ranker, ranker_table
 from benchmarks.record import KEPT
@@ -97,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     add_capacity(commands)
     add_report(commands)
     add_production(commands)
+    add_peers(commands)
     return parser
 
 

@@ -25,7 +25,7 @@ class Expected:
 
 
 EXPECTED = (
-    Expected("peers", "Beside other libraries and servers", "benchmarks peers --bundle bundles/NAME"),
+    Expected("peers", "Beside other libraries and servers", "benchmarks peers --run runs/NAME --bundle bundles/NAME"),
     Expected("latency", "Latency in this process", "benchmarks latency --bundle bundles/NAME --grid"),
     Expected("throughput", "Throughput, offline", "benchmarks throughput --bundle bundles/NAME"),
     Expected("load", "Servers under load", "benchmarks load --bundle bundles/NAME"),

@@ -115,7 +115,7 @@ def test_the_figures_are_those_of_the_files(results: dict[str, Content], drawn: 
 
 def test_what_is_missing_or_cut_short_is_said(results: dict[str, Content], page: str) -> None:
     words = Reader(page).words
-    assert "python -m benchmarks peers --bundle bundles/NAME" in words
+    assert "python -m benchmarks peers --run runs/NAME --bundle bundles/NAME" in words
     assert "interrupted" not in words
     cut = {"scale": {**results["scale"], "complete": False, "rows": results["scale"]["rows"][:3]}}
     told = markdown_page(cut, plots="report")

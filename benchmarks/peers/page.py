@@ -1,0 +1,147 @@
+"""docs/peers.md, from what ``python -m benchmarks peers`` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.edge import WORDS
+from benchmarks.peers.measure import OFFLINE, REVIEW, WISH
+
+Content = Mapping[str, Any]
+NAMES = {OFFLINE: "throughput", WISH: "p50, one wish", REVIEW: "p50, one review"}
+
+
+def peers_page(content: Content) -> str:
+    """The page, in Markdown, as far as was measured."""
+    settings = content["settings"]
+    interrupted = "" if content["complete"] else " **The run was interrupted.**"
+    parts = [
+        "# Against other libraries",
+        f"The same fine-tuned weights, and the same {content.get('catalogue', 0):,} item vectors, in every library; each in an "
+        f"environment and a process of its own, {settings['threads']} threads each, in turns within every round "
+        f"({settings['rounds']}). Written by `python -m benchmarks peers`.{interrupted}",
+        *_targets(content),
+        *_speeds(content, "total", "Text → ten items", _METHOD.format(words=WORDS, **settings)),
+        *_speeds(content, "encode", "Encoder only", "Text → vector, tokenisation included; the same requests as above."),
+        *_failed(content),
+        *_versions(content),
+        _origin(content["provenance"]),
+    ]
+    return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+_METHOD = (
+    "The vector of the text times the matrix of the items, and the ten best, in numpy, for everybody. bertrec's fused "
+    "pipeline adds the other signals, spelling and reasons; it has a row of its own and takes no part in the targets. One "
+    "wish: the first {words} words of a review, {singly} a round; one review: as many, whole. Offline: {together} reviews "
+    "handed over at once in a round, in batches of 32 or bertrec's own, sorted by length where the library sorts. NDCG@10 "
+    "is that of the texts read offline; kept: its share of what the encoder gives in torch; cosine: to torch's vectors, "
+    "mean. × best: throughput over that of the fastest other library. Cores: CPU time over time, offline, of a library's "
+    "process and its servers."
+)
+
+
+def _targets(content: Content) -> list[str]:
+    if not content.get("targets"):
+        return []
+    rows = [
+        (
+            f"≥ {one['kept']:.0%} of NDCG@10: {NAMES[one['figure']]}",
+            f"≥ {one['wanted']:g}×",
+            "–" if one["ratio"] is None else "{:.2f}× ({:.2f}–{:.2f})".format(one["ratio"], *one["interval"]),
+            str(one["ours"] or "none that keeps it"),
+            str(one["peer"] or "none that keeps it"),
+            one["verdict"],
+        )
+        for one in content["targets"]
+    ]
+    return [
+        "## What was to be reached",
+        _table(("text → ten items", "wanted", "measured", "bertrec", "best peer", ""), rows),
+        "Ratios are taken within rounds; in brackets the interval of their median over the rounds. Both sides must keep the bar. "
+        "Ours is the engine of the greatest throughput, the best peer is chosen for each figure.",
+    ]
+
+
+def _speeds(content: Content, way: str, title: str, method: str) -> list[str]:
+    speeds = {
+        name: found
+        for name, found in content.get("speeds", {}).items()
+        if name in content["quality"] and all(way in found.get(workload, {}) for workload in NAMES)
+    }
+    if not speeds:
+        return []
+    order = sorted(speeds, key=lambda name: -speeds[name][OFFLINE][way]["texts_per_s"][0])
+    theirs = [speeds[name][OFFLINE][way]["texts_per_s"][0] for name in order if not content["peers"][name]["ours"]]
+    rows = [_speed(name, speeds[name], content, way, max(theirs, default=None)) for name in order]
+    heads = (
+        "",
+        "texts/s offline",
+        "× best",
+        "wish p50, p95 ms",
+        "review p50, p95 ms",
+        "NDCG@10",
+        "kept",
+        "cosine",
+        "cores",
+        "MB",
+    )
+    return [f"## {title}", method, _table(heads, rows)]
+
+
+def _speed(name: str, speed: Mapping[str, Any], content: Content, way: str, best: float | None) -> tuple[str, ...]:
+    quality, peer = content["quality"][name], content["peers"][name]
+    median, low, high = speed[OFFLINE][way]["texts_per_s"]
+    single = [speed[workload][way] for workload in (WISH, REVIEW)]
+    return (
+        f"**{name}**" if peer["ours"] else name,
+        f"{median:,.0f} ({low:,.0f}–{high:,.0f})",
+        "–" if best is None else f"{median / best:.2f}",
+        *(f"{one['p50_ms']:.2f}, {one['p95_ms']:.2f}" for one in single),
+        f"{quality['ndcg_at_10']:.4f}",
+        "–" if peer["fused"] else f"{quality['kept']:.1%}",
+        f"{quality['cosine_mean']:.4f}" if "cosine_mean" in quality else "–",
+        f"{speed[OFFLINE]['cores_used']:.2f}",
+        f"{peer['memory_bytes'] / 1e6:,.0f}" if "memory_bytes" in peer else "–",
+    )
+
+
+def _failed(content: Content) -> list[str]:
+    rows = [
+        (name, peer["failed"]["stage"], f"`{_cell(peer['failed']['reason'])}`")
+        for name, peer in content.get("peers", {}).items()
+        if "failed" in peer
+    ]
+    return ["## What could not be measured", _table(("", "stage", "reason"), rows)] if rows else []
+
+
+def _versions(content: Content) -> list[str]:
+    rows = [
+        (
+            name,
+            ", ".join(f"{package} {version}" for package, version in peer["versions"].items()),
+            "–" if peer["threads"] is None else str(peer["threads"]),
+        )
+        for name, peer in content.get("peers", {}).items()
+        if "versions" in peer
+    ]
+    said = "Threads as each library says itself, once it is loaded. Every process is held to as many cores."
+    return ["## Versions", said, _table(("", "versions", "threads"), rows)] if rows else []
+
+
+def _cell(text: str) -> str:
+    """The text as it may stand in a cell of a table."""
+    return text.replace("|", "¦").replace("`", "'")
+
+
+def _origin(origin: Mapping[str, Any]) -> str:
+    return (
+        f"Measured {origin['measured'][:10]} at {origin['commit'][:10]} by `{origin['command']}`, on {origin['cpu']} "
+        f"({' '.join(origin['cpu_flags'])}), {origin['cores']} cores, Python {origin['python']}."
+    )
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join(["---"] * len(heads)) + " |"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

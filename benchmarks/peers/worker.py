@@ -1,0 +1,113 @@
+"""A peer's process: reads commands from standard input, one JSON object a line, and answers each with one on standard output.
+
+    {"do": "load", "setup": {…}}                  → {"threads": 2, "versions": {…}}
+    {"do": "warm_up", "texts": […]}               → {}
+    {"do": "singly", "texts": […]}                → {"encode_s": […], "total_s": […]}
+    {"do": "together", "texts": […], "save": "…"} → {"encode_s": […], "total_s": […]}
+
+encode_s: text → vector, null where the peer has no such step; total_s: text → ten items. What fails is answered with
+{"error": "…"}, the last line of the exception. What libraries print goes to standard error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.peers.setup import BATCH, ITEMS_FILE, Loaded, Setup, best_items
+
+PACKAGE = "benchmarks.peers.encoders"
+WARM_UP = 6
+"""Texts that are read singly before anything is measured."""
+
+
+class Worker:
+    """One peer, once it is loaded."""
+
+    def __init__(self, setup: Setup) -> None:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: setup.threads])
+        Path(setup.own).mkdir(parents=True, exist_ok=True)
+        self._items: NDArray[np.float32] = np.load(Path(setup.material) / ITEMS_FILE, allow_pickle=False)  # (items, hidden)
+        self.loaded: Loaded = importlib.import_module(f"{PACKAGE}.{setup.module}").load(setup)
+
+    def about(self) -> dict[str, Any]:
+        """Threads as the library says, and versions."""
+        versions = {"python": platform.python_version(), **{name: version(name) for name in self.loaded.packages}}
+        return {"threads": self.loaded.threads, "versions": versions}
+
+    def warm_up(self, texts: Sequence[str]) -> dict[str, Any]:
+        """Read some texts of all lengths, singly and in batches."""
+        for text in texts[:WARM_UP]:
+            self._ask([text])
+        for start in range(0, len(texts), BATCH):
+            self._ask(texts[start : start + BATCH])
+        self._ask(texts)
+        return {}
+
+    def singly(self, texts: Sequence[str]) -> dict[str, Any]:
+        """One request a text."""
+        asked = [self._ask([text])[:2] for text in texts]
+        return _seconds([encode for encode, _ in asked], [total for _, total in asked])
+
+    def together(self, texts: Sequence[str], save: str) -> dict[str, Any]:
+        """All texts handed over at once; ``save`` gets the vectors and the items."""
+        encode, total, vectors, top = self._ask(texts)
+        np.savez(save, top=top, **({} if vectors is None else {"vectors": vectors}))
+        return _seconds([encode], [total])
+
+    def _ask(self, texts: Sequence[str]) -> tuple[float | None, float, NDArray[np.float32] | None, NDArray[np.int64]]:
+        began = time.perf_counter()
+        if self.loaded.rank is not None:
+            top = self.loaded.rank(texts)
+            return None, time.perf_counter() - began, None, top
+        assert self.loaded.encode is not None
+        vectors = self.loaded.encode(texts)  # (texts, hidden)
+        encoded = time.perf_counter()
+        top = best_items(vectors, self._items)
+        return encoded - began, time.perf_counter() - began, vectors, top
+
+
+def _seconds(encode: Sequence[float | None], total: Sequence[float]) -> dict[str, Any]:
+    return {"encode_s": None if None in encode else list(encode), "total_s": list(total)}
+
+
+def last_line(text: str) -> str:
+    """The last line that says something: a letter at least."""
+    lines = [line.strip() for line in text.splitlines() if any(letter.isalpha() for letter in line)]
+    return lines[-1] if lines else text.strip()
+
+
+def main() -> None:
+    """Answer until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    worker: Worker | None = None
+    for line in sys.stdin:
+        command = json.loads(line)
+        what = command.pop("do")
+        try:
+            if what == "load":
+                worker = Worker(Setup(**command["setup"]))
+            assert worker is not None
+            answer: dict[str, Any] = worker.about() if what == "load" else getattr(worker, what)(**command)
+        except Exception as error:  # whatever a library raises is what is to be reported
+            traceback.print_exc()
+            answer = {"error": last_line("".join(traceback.format_exception_only(error)))}
+        print(json.dumps(answer), file=answers, flush=True)  # noqa: T201  # the protocol
+    os._exit(0)  # without waiting for what threads and servers a library left
+
+
+if __name__ == "__main__":
+    main()
