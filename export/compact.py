@@ -21,8 +21,11 @@ from bertrec.compact import load_floats, quantise_rows, save_matrix
 from bertrec.errors import InvalidBundle, InvalidInput
 from bertrec.rules import RULES_FILE
 from bertrec.signals import LexicalSignal
+from bertrec.spelling import FILE as SPELLING_FILE
+from bertrec.spelling import SpellingCorrector
 from bertrec.tensors import LEXICAL, RANKER, TEXT_SIGNAL
 from export.ranker import RankerPrecision, export_ranker, read_items
+from train.spelling import within_reach
 
 COMMON = 0.5
 """The largest share of texts that a term is taken to occur in; one that occurs in more still varies in how often."""
@@ -88,6 +91,7 @@ def compact_bundle_parts(folder: Path, settings: CompactSettings) -> CompactPart
     _compact_lexical(folder / SIGNALS_FOLDER, items, settings)
     bases = _compact_text(folder / SIGNALS_FOLDER, items, settings)
     signals = {signal: bases.get(signal, vectors).shape[1] for signal, vectors in items.items()}
+    _compact_spelling(folder / SIGNALS_FOLDER)
     reference.unlink()
     ranker = reference.with_name(f"{settings.precision.value}.onnx")
     export_ranker(items, ranker, precision=settings.precision, bases=bases)
@@ -96,6 +100,12 @@ def compact_bundle_parts(folder: Path, settings: CompactSettings) -> CompactPart
         if path.name != RULES_FILE:
             _without_spaces(path)
     return CompactParts(_record(folder, ranker, settings.precision), signals, before, _size(folder))
+
+
+def _compact_spelling(folder: Path) -> None:
+    """The spelling corrector, where there is one, with the words alone that its corrections depend on."""
+    if (folder / SPELLING_FILE).is_file():
+        within_reach(SpellingCorrector.load(folder)).save(folder)
 
 
 def cut_lexical(

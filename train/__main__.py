@@ -6,13 +6,15 @@ import argparse
 import dataclasses
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import transformers
 from rich.logging import RichHandler
 
+from bertrec.errors import InvalidInput
 from train.adaptation.kinds import Adaptation
 from train.adapters import Tuning
 from train.backbones import FAMILIES
@@ -38,10 +40,12 @@ from train.run import METRICS_FILE, open_run
 from train.settings import PRESETS, Preset
 from train.students import distil
 from train.students.contract import DEFAULTS
+from train.team import Team, team_of_torchrun
 from train.threshold import THRESHOLD_FILE, find_threshold
 from train.threshold_page import threshold_page, threshold_table
 from train.tracking import Tracking
 from train.tune import STUDY_FILE, TuneSettings, tune, tuned_table
+from train.tune_page import tune_page
 
 Commands = Any
 """argparse's action of subcommands, whose type is private."""
@@ -52,8 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
     transformers.logging.set_verbosity_error()
     given = _parser().parse_args(arguments)
-    commands = {
-        "fit": _fit,
+    with team_of_torchrun() as team:
+        console.quiet = not team.leads
+        return _run(given, team)
+
+
+def _run(given: argparse.Namespace, team: Team) -> int:
+    commands: dict[str, Callable[[argparse.Namespace], int]] = {
+        "fit": partial(_fit, team=team),
         "distil": _distil,
         "matcher": _matcher,
         "heads": _heads,
@@ -65,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "card": _card,
     }
     command = commands[given.command]
+    if team.size > 1 and given.command != "fit":
+        command = _refuse
     return run_command(lambda: command(given), interrupted="interrupted; the same command continues")
 
 
@@ -139,6 +151,7 @@ def _add_tune(commands: Commands) -> None:
     parser.add_argument("--trials", type=int, default=20, help="finished trials, those of earlier sittings counted (20)")
     parser.add_argument("--max-minutes-a-trial", type=float, help="stop a trial's training after so long (quick: 5)")
     parser.add_argument("--backbone", help="a BERT by name or folder, as transformers loads it")
+    parser.add_argument("--page", type=Path, metavar="FILE.md", help="also write a page")
 
 
 def _add_fairness(commands: Commands) -> None:
@@ -188,7 +201,11 @@ def _names(joined: str) -> list[str]:
     return [name.strip() for name in joined.split(",") if name.strip()]
 
 
-def _fit(given: argparse.Namespace) -> int:
+def _refuse(given: argparse.Namespace) -> int:
+    raise InvalidInput(f"{given.command} runs in one process; start it without torchrun. What several processes speed up is fit")
+
+
+def _fit(given: argparse.Namespace, team: Team) -> int:
     names = ("seed", "max_minutes", "backbone", "rank", "alpha", "bottleneck", "adapt_epochs", "adapt_minutes", "labels")
     wanted = {name: getattr(given, name) for name in (*names, "self_train", "confidence")}
     wanted["tuning"] = Tuning(given.tuning) if given.tuning else None
@@ -196,7 +213,7 @@ def _fit(given: argparse.Namespace) -> int:
     settings = dataclasses.replace(
         PRESETS[Preset(given.preset)], **{name: value for name, value in wanted.items() if value is not None}
     )
-    fit(given.data, dataclasses.replace(settings, **chosen(given)), given.output, track=Tracking(given.track))
+    fit(given.data, dataclasses.replace(settings, **chosen(given)), given.output, track=Tracking(given.track), team=team)
     return 0
 
 
@@ -205,8 +222,13 @@ def _tune(given: argparse.Namespace) -> int:
     base = dataclasses.replace(
         PRESETS[Preset(given.preset)], **{name: value for name, value in wanted.items() if value is not None}
     )
-    show(tuned_table(tune(given.data, TuneSettings(base, given.trials), given.output)))
+    settings = TuneSettings(base, given.trials)
+    tuned = tune(given.data, settings, given.output)
+    show(tuned_table(tuned))
     say(f"written to {given.output / STUDY_FILE}")
+    if given.page:
+        given.page.write_text(tune_page(given.data, settings, tuned, given.output), encoding="utf-8")
+        say(f"written to {given.page}")
     return 0
 
 

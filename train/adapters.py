@@ -170,7 +170,7 @@ class LowRank(Adapters):
         for name, value in self._model.model.named_parameters():
             if "lora_A." in name or "lora_B." in name:
                 product = value @ value.T if "lora_A." in name else value.T @ value  # (rank, rank)
-                found.append(torch.linalg.matrix_norm(product - torch.eye(len(product))))
+                found.append(torch.linalg.matrix_norm(product - torch.eye(len(product), device=product.device)))
         return ORTHOGONALITY * torch.stack(found).mean()
 
     def after_step(self, step: int) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bertrec.errors import InvalidInput
+from train.randomness import random_states, set_random_states
 
 LossAt = Callable[[Tensor], Tensor]
 """(batch, tokens, hidden) states → the loss of the batch."""
@@ -98,13 +99,13 @@ class _SameDropout:
 
     def __init__(self, loss_at: LossAt) -> None:
         self._loss_at = loss_at
-        self._state: Tensor | None = None
+        self._states: tuple[Tensor, ...] = ()
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        if self._state is None:
-            self._state = torch.get_rng_state()
+        if self._states:
+            set_random_states(self._states, hidden.device)
         else:
-            torch.set_rng_state(self._state)
+            self._states = random_states(hidden.device)
         return self._loss_at(hidden)
 
 

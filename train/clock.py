@@ -1,9 +1,12 @@
-"""The time budget of one sitting of a training run."""
+"""The time budget of one sitting of a training run, and of its fine-tuning."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+
+LATE = 0.02
+"""Share of the steps by which fine-tuning may lag behind its time, at its beginning for instance, before the time counts."""
 
 
 @dataclass(frozen=True)
@@ -21,3 +24,20 @@ class Clock:
     def deadline(self, share: float) -> float | None:
         """``time.monotonic()`` after a share of the budget; None without one."""
         return None if self.max_minutes is None else self.started + 60.0 * self.max_minutes * share
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The time of one sitting, begun when ``done``, a share of the steps, lay behind."""
+
+    started: float
+    deadline: float | None
+    done: float
+
+    def share(self, of_steps: float) -> float:
+        """How much of fine-tuning lies behind: a share of the steps, or of the time where that runs out first; above 1: over."""
+        if self.deadline is None:
+            return of_steps
+        elapsed = (time.monotonic() - self.started) / max(self.deadline - self.started, 1e-9)
+        of_time = self.done + (1.0 - self.done) * elapsed
+        return of_time if elapsed > 1.0 or of_time > of_steps + LATE else of_steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
@@ -62,6 +63,12 @@ class Encoder(nn.Module):
     def hidden(self) -> int:
         """Length of the interest vector."""
         return int(self.bert.config.hidden_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        weight: Tensor = next(self.bert.parameters())
+        return weight.device
 
     @property
     def heads(self) -> int:

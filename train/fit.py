@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import logging
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,111 +13,149 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from torch import Tensor, nn
 
 from bertrec.catalogue import Catalogue, CatalogueItem
 from bertrec.fusion import FEATURES, SENTIMENT, Gates, Signals
 from bertrec.sentiment import open_analyser
 from bertrec.signals import LexicalSignal
+from bertrec.spelling import SpellingCorrector
 from bertrec.tensors import PRIOR, SIGNALS, TEXT_SIGNAL
 from bertrec.text import TextTokenizer
 from train.adaptation.kinds import Adaptation
 from train.adaptation.labels import keep_labels, texts_of
 from train.adaptation.self_training import guessed_pairs, with_guessed
 from train.adaptation.stage import adapted
-from train.adapters import AdapterSettings
 from train.checkpoint import FILE as CHECKPOINT_FILE
-from train.checkpoint import load_checkpoint, save_checkpoint
 from train.clock import Clock
 from train.data import Dataset, split_interactions
 from train.encoder import Encoder, load_tokenizer
-from train.examples import UNSEEN, Examples, Pairs, make_examples
-from train.fusion import Asked, Fusion, choose_fusion, choose_shrinkage, gains
+from train.examples import Examples, Pairs, make_examples
+from train.fine_tuning import READING_SHARE, learn_text
+from train.fusion import Asked, Fusion, choose_fusion, choose_shrinkage
 from train.heads.joint import JointHeads
-from train.items import PRIOR_SHRINKAGE, ItemMap, ItemSide, centroids, fit_map, log_prior, shrink
-from train.optimise import FineTuning, TrainingSet, fine_tune, fit_items
+from train.items import PRIOR_SHRINKAGE, ItemMap, centroids, fit_map, log_prior, shrink
+from train.optimise import FineTuning
 from train.progress import say
-from train.run import Run, begin_run
+from train.run import Run, begin_run, open_run
 from train.settings import FitSettings
 from train.signals import FittedSignals, fit_signals
 from train.sources import load_dataset
 from train.spelling import fit_spelling
 from train.states import FrozenStates, compute_states, encode_states
-from train.tracking import FUSED_NDCG, VALIDATION_NDCG, Tracking, require, tracker_of
+from train.team import ALONE, Team, training_device
+from train.tracking import FUSED_NDCG, Tracking, require
 from train.training_texts import corrected, training_set
 from train.vocabulary import load_encoder, trim_vocabulary
 
-log = logging.getLogger(__name__)
-
-# Shares of a time budget after which a stage stops, so that the ones behind it still get their turn.
-READING_SHARE, ITEMS_SHARE, TUNING_SHARE = 0.70, 0.74, 0.95
 KEYWORDS = 6
 CHOOSING_TEXTS = 2_500
 """Validation texts that the fusion is chosen by; more would take minutes on a catalogue of 100,000 items."""
-JUDGING_TEXTS = 1_000
-"""Validation texts that the passes of fine-tuning are compared by."""
-FOLLOWING_TEXTS = 250
-"""Validation texts whose loss an adaptive augmentation follows, eight times in a pass."""
 DESCRIBING_TEXTS = 3
 """Texts of an item that describe it to the map, its own first; what many people said is in its learned vector already."""
 
 
-def fit(source: str, settings: FitSettings, output: Path, *, track: Tracking = Tracking.TENSORBOARD) -> Run:
+def fit(source: str, settings: FitSettings, output: Path, *, track: Tracking = Tracking.TENSORBOARD, team: Team = ALONE) -> Run:
     """Train on ``source`` (``clothing`` or a folder) and leave a run in ``output``. track: who keeps its curves.
 
-    A finished run of the same settings and data is returned as it is; an interrupted one continues from its checkpoint.
-    Raises InvalidData, InvalidInput, InvalidRun or MissingDependency before anything is written.
+    A finished run of the same settings and data is returned as it is; an interrupted one continues from its checkpoint. Every
+    process of a team calls this; the leader alone writes. Raises InvalidData, InvalidInput, InvalidRun or MissingDependency
+    before anything is written.
     """
-    started = time.monotonic()
+    clock = Clock(time.monotonic(), settings.max_minutes)
     require(track)
     dataset = load_dataset(source)
     run = begin_run(output, settings, source, dataset)
     if run.finished:
         say(f"{output} is there already, trained on the same data with the same settings: reused")
         return run
-    torch.manual_seed(settings.seed)
-    clock = Clock(started, settings.max_minutes)
+    torch.manual_seed(settings.seed + team.rank)
     labels = keep_labels(dataset, split_interactions(dataset, settings.seed), settings.labels, settings.seed)
-    split, unlabelled = labels.split, texts_of(dataset, labels.unlabelled)
-    examples = make_examples(dataset, split)
-    guessed = _guessed(source, run, examples, unlabelled, settings)
+    examples = make_examples(dataset, labels.split)
+    unlabelled = texts_of(dataset, labels.unlabelled)
+    guessed = _guessed(source, run, examples, unlabelled, settings, team)
     examples = dataclasses.replace(examples, train=with_guessed(examples.train, guessed))
     say(
         f"{dataset.name}: {examples.items:,} items to rank, {len(examples.train):,} texts to learn from, "
         f"{len(examples.validation):,} to choose by, {len(examples.test):,} held out"
     )
-    texts = examples.train.texts + examples.validation.texts
-    vocabulary = trim_vocabulary(load_tokenizer(settings.backbone), texts)
-    encoder = load_encoder(settings.backbone, vocabulary)
+    reader = _reader(run, dataset, examples, settings, team)
+    examples = reader.examples
+    encoder, tokenizer = reader.encoder, reader.tokenizer
+    if settings.adapt is not Adaptation.NONE and team.leads:
+        encoder = adapted(run, encoder, tokenizer, [*examples.train.texts[len(guessed) :], *unlabelled], settings)
+    team.tell(encoder.parameters())
+    fitted = fit_signals(dataset, examples, labels.split, settings) if team.leads else None
+    encoder.to(training_device())
+    states = compute_states(
+        encoder,
+        tokenizer.tokenise(examples.train.texts + examples.validation.texts),
+        trained_layers=settings.trained_layers,
+        seed=settings.seed,
+        deadline=clock.deadline(READING_SHARE),
+        precision=settings.precision,
+        team=team,
+    )
+    learned_from = training_set(states, examples, encoder, tokenizer, reader.vocabulary, settings)
+    learned_from = dataclasses.replace(learned_from, companion=reader.joint)
+    tuning = learn_text(run, encoder, learned_from, examples, settings, clock, track, team=team)
+    if fitted is not None:
+        _weigh(run, fitted, tuning, states, dataset, reader, settings, clock, len(guessed))
+    team.wait()
+    return open_run(output)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """What reads texts: the encoder, its tokenizer and vocabulary, and the spelling corrector. examples: as they are read.
+
+    joint: the heads that are learned together with the recommendation, if any.
+    """
+
+    examples: Examples
+    encoder: Encoder
+    tokenizer: TextTokenizer
+    vocabulary: dict[str, int]
+    spelling: SpellingCorrector
+    joint: JointHeads | None
+
+
+def _reader(run: Run, dataset: Dataset, examples: Examples, settings: FitSettings, team: Team) -> _Reader:
+    """Load the backbone, fit the spelling corrector, and start the run with the tokenizer that will serve."""
+    trimmed = trim_vocabulary(load_tokenizer(settings.backbone), examples.train.texts + examples.validation.texts)
+    encoder, vocabulary = load_encoder(settings.backbone, trimmed), trimmed.get_vocab()
     names = [" ".join((item.own_text, *item.attributes.values())) for item in dataset.items]
-    spelling = fit_spelling(examples.train.texts, names, vocabulary=vocabulary.get_vocab())
+    spelling = fit_spelling(examples.train.texts, names, vocabulary=vocabulary)
     if settings.correct_spelling:
         examples = corrected(examples, spelling)
-        texts = examples.train.texts + examples.validation.texts
     joint = None
     if settings.multi_task is not None:
         joint = JointHeads.begin(dataset, examples, settings.multi_task, encoder.hidden)
     if settings.gate_by_sentiment:
         open_analyser()  # which may be missing: better said before an hour of training than after
-    run.start()
-    run.encoder_folder.mkdir(exist_ok=True)
-    vocabulary.save_pretrained(run.encoder_folder)
+    team.wait()  # until all have seen what was there
+    if team.leads:
+        run.start()
+        run.encoder_folder.mkdir(exist_ok=True)
+        trimmed.save_pretrained(run.encoder_folder)
+    team.wait()
     # Texts are read with the very file that will serve.
     tokenizer = TextTokenizer(run.tokenizer_file, min(settings.max_tokens, encoder.max_positions))
-    if settings.adapt is not Adaptation.NONE:
-        encoder = adapted(run, encoder, tokenizer, [*examples.train.texts[len(guessed) :], *unlabelled], settings)
-    fitted = fit_signals(dataset, examples, split, settings)
-    states = compute_states(
-        encoder,
-        tokenizer.tokenise(texts),
-        trained_layers=settings.trained_layers,
-        seed=settings.seed,
-        deadline=clock.deadline(READING_SHARE),
-        precision=settings.precision,
-    )
-    learned_from = training_set(states, examples, encoder, tokenizer, vocabulary.get_vocab(), settings)
-    learned_from = dataclasses.replace(learned_from, companion=joint)
-    tuning = _fine_tune(run, encoder, learned_from, examples, settings, clock, track)
+    return _Reader(examples, encoder, tokenizer, vocabulary, spelling, joint)
+
+
+def _weigh(
+    run: Run,
+    fitted: FittedSignals,
+    tuning: FineTuning,
+    states: FrozenStates,
+    dataset: Dataset,
+    reader: _Reader,
+    settings: FitSettings,
+    clock: Clock,
+    guessed: int,
+) -> None:
+    """Weigh the signals on validation texts, and save what evaluation and export need. guessed: first texts without a label."""
+    encoder, examples = tuning.encoder, reader.examples
     read = states.done[len(examples.train) :]
     # Where the time sufficed for none, the other signals can still be weighed.
     validation = np.flatnonzero(read if read.any() else ~read)[:CHOOSING_TEXTS]
@@ -129,75 +164,27 @@ def fit(source: str, settings: FitSettings, output: Path, *, track: Tracking = T
     fusion = choose_fusion(asked, sides.items, settings.prior_weight)
     tuning.tracker.close(tuning.step, **{FUSED_NDCG: fusion.ndcg_at_10})
     _save(run, encoder, fitted, sides, fusion)
-    if joint is not None:
-        joint.save(run)
-    spelling.save(run.signals_folder)
+    if reader.joint is not None:
+        reader.joint.save(run)
+    reader.spelling.save(run.signals_folder)
     _catalogue(dataset, examples, fitted.lexical).save(run.catalogue_file)
     zero_shot = states.zero_shot[: len(examples.train)]
-    run.save_array("zero_shot/texts", zero_shot[len(guessed) :].astype(np.float16))
+    run.save_array("zero_shot/texts", zero_shot[guessed:].astype(np.float16))
     run.save_array("zero_shot/items", centroids(zero_shot, examples.train, examples.items))
     cost = {"method": settings.tuning.value, **asdict(tuning.cost)}
-    return _finish(run, fusion, sides, states, clock.spent_s + tuning.earlier_s, examples, cost)
+    _finish(run, fusion, sides, states, clock.spent_s + tuning.earlier_s, examples, cost)
 
 
-def _guessed(source: str, run: Run, examples: Examples, unlabelled: list[str], settings: FitSettings) -> Pairs:
+def _guessed(source: str, run: Run, examples: Examples, unlabelled: list[str], settings: FitSettings, team: Team) -> Pairs:
     """What a first recommender, trained in half of the time, makes of the texts without a label; nothing unless self-training."""
     if not settings.self_train:
         return Pairs([], np.zeros(0, np.int64))
-    run.start()
+    team.wait()  # until all have seen what was there
+    if team.leads:
+        run.start()
     half = None if settings.max_minutes is None else settings.max_minutes / 2
-    teacher = fit(source, dataclasses.replace(settings, self_train=False, max_minutes=half), run.folder / "teacher")
+    teacher = fit(source, dataclasses.replace(settings, self_train=False, max_minutes=half), run.folder / "teacher", team=team)
     return guessed_pairs(teacher, examples, unlabelled, settings.confidence)
-
-
-def _fine_tune(
-    run: Run, encoder: Encoder, data: TrainingSet, examples: Examples, settings: FitSettings, clock: Clock, track: Tracking
-) -> FineTuning:
-    """The encoder and the item vectors of the text signal, learned together; continues from a checkpoint."""
-    states, weights, count = data.states, data.weights, len(examples.train)
-    side = ItemSide(centroids(states.zero_shot[:count], examples.train, examples.items), examples.counts, settings.prior_weight)
-    if len(data.rows) < count:
-        log.warning(
-            "the time budget sufficed for %d of %d texts; the others only counted for words and popularity", len(data.rows), count
-        )
-    steps = settings.epochs * math.ceil(len(data.rows) / settings.batch_size)
-    adapters = AdapterSettings(settings.tuning, settings.rank, settings.alpha, settings.bottleneck, max(steps, 1))
-    tuning = FineTuning.begin(encoder, side, states.frozen_layers, adapters=adapters, companion=data.companion)
-    guard = json.dumps({name: value for name, value in run.settings.items() if name != "max_minutes"}, sort_keys=True)
-    if load_checkpoint(run.folder, tuning, guard):
-        say(f"continuing from step {tuning.step} of the checkpoint in {run.folder}")
-    else:
-        read = states.zero_shot[data.rows]
-        items, counting = examples.train.items[data.rows], None if weights is None else weights[data.rows]
-        fit_items(side, read, items, settings, clock.deadline(ITEMS_SHARE), weights=counting)
-        if data.companion is not None:
-            data.companion.begin_on(read, data.rows, settings)
-    judging = np.flatnonzero(states.done[count:])[:JUDGING_TEXTS]
-    tuning.tracker = tracker_of(run, track, tuning.step)
-
-    judges = examples.validation.items[judging]
-
-    def logits_of(places: NDArray[np.int64]) -> Tensor:
-        with torch.inference_mode():
-            return side(torch.from_numpy(encode_states(encoder, states, judging[places] + count)))  # type: ignore[no-any-return]
-
-    def validation_loss() -> float:
-        seen = np.flatnonzero(judges != UNSEEN)[:FOLLOWING_TEXTS]
-        return float(nn.functional.cross_entropy(logits_of(seen), torch.from_numpy(judges[seen]))) if len(seen) else 0.0
-
-    def ndcg() -> float:
-        found = gains(logits_of(np.arange(len(judging))), torch.from_numpy(judges))
-        say(f"NDCG@10 on validation after {tuning.step} steps, text alone: {found.mean():.4f}")
-        tuning.tracker.log(tuning.step, **{VALIDATION_NDCG: float(found.mean())})
-        return float(found.mean())
-
-    def save() -> None:
-        save_checkpoint(run.folder, tuning, guard, clock.spent_s + tuning.earlier_s)
-
-    if not fine_tune(tuning, data, settings, clock.deadline(TUNING_SHARE), save, ndcg, validation_loss):
-        say(f"the time budget of {settings.max_minutes:g} minutes sufficed for {tuning.step} of {steps} steps of fine-tuning")
-    tuning.merge()
-    return tuning
 
 
 def _described(encoder: Encoder, states: FrozenStates, examples: Examples) -> NDArray[np.float32]:

@@ -39,7 +39,7 @@ class ItemSide(nn.Module):
 
     def numpy(self) -> NDArray[np.float32]:
         """(items, width) the vectors as they are now."""
-        return np.array(self.vectors.detach().numpy(), np.float32)
+        return np.array(self.vectors.detach().cpu().numpy(), np.float32)
 
 
 def log_prior(counts: NDArray[np.int64]) -> NDArray[np.float32]:

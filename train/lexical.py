@@ -20,11 +20,13 @@ from torch import Tensor, nn
 
 from bertrec.errors import InvalidData
 from bertrec.signals import LexicalSignal, analyse
+from train.descent import step_down
 from train.items import ItemSide
 from train.loss import CatalogueLoss
-from train.optimise import set_learning_rates, shuffled_batches, step_down
+from train.optimise import set_learning_rates
 from train.progress import progress
 from train.settings import FitSettings
+from train.states import shuffled_batches
 
 COMMON_ENOUGH = 3
 """A term must occur in so many texts, where there are enough texts to ask that of it."""

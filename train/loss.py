@@ -43,16 +43,18 @@ class CatalogueLoss:
         prior = side.prior_weight * side.log_prior
         if not self._sampled:
             return side.vectors, prior, items
-        drawn = torch.randint(len(side.vectors), (self._negatives // 2,), generator=self._random)
+        device = side.vectors.device
+        drawn = torch.randint(len(side.vectors), (self._negatives // 2,), generator=self._random).to(device)
         right, labels = torch.unique(items, return_inverse=True)
-        pool = torch.unique(torch.cat([drawn, self._hard]))
+        pool = torch.unique(torch.cat([drawn, self._hard.to(device)]))
         pool = pool[~torch.isin(pool, right)]
         candidates = torch.cat([right, pool])
         vectors = side.vectors[candidates]
         self._remember(candidates, len(right), user @ vectors.T)
         # The other rows' right items come as often as they are popular; without them the negatives are a fair sample.
-        others = torch.zeros(len(items), len(candidates)).masked_fill_(torch.arange(len(candidates)) < len(right), -torch.inf)
-        others[torch.arange(len(items)), labels] = 0.0
+        others = torch.zeros(len(items), len(candidates), device=device)
+        others[:, : len(right)] = -torch.inf
+        others[torch.arange(len(items), device=device), labels] = 0.0
         return vectors, prior[candidates] + others, labels
 
     @torch.no_grad()
@@ -60,7 +62,7 @@ class CatalogueLoss:
         """Keep the negatives that scored highest; the newest push out the oldest."""
         if scores.shape[1] > right:
             best = candidates[right + scores[:, right:].argmax(dim=1)]
-            self._hard = torch.cat([self._hard, best])[-(self._negatives // 2) :]
+            self._hard = torch.cat([self._hard.to(best.device), best])[-(self._negatives // 2) :]
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:

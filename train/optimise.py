@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,22 +15,22 @@ from torch import Tensor, nn
 from train.adapters import ALL, Adapters, AdapterSettings, TuningCost, adapt, measure_cost
 from train.adversarial import adversarial_backward
 from train.augmentation.augmenter import LOOKS, STRENGTH_KEY, Augmenter, adapted
+from train.clock import Budget
+from train.descent import Descent, move, step_down
 from train.encoder import Encoder
 from train.items import ItemSide
 from train.loss import CatalogueLoss
 from train.multi_task import Companion
-from train.precision import autocast
+from train.precision import CPU, Precision, autocast, loss_scaler
 from train.progress import progress
 from train.settings import FitSettings
-from train.states import FrozenStates, length_sorted_batches
+from train.states import FrozenStates, length_sorted_batches, shuffled_batches
+from train.team import ALONE, Team
 from train.tracking import ITEM_LEARNING_RATE, LEARNING_RATE, LOSS, NoTracker, Tracker
 
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises."""
-CLIP_NORM = 1.0
 CHECKPOINT_EVERY_S = 60.0
-LATE = 0.02
-"""Share of the steps by which fine-tuning may lag behind its time, at its beginning for instance, before the time counts."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,17 @@ class TrainingSet:
     augmenter: Augmenter | None = None
     companion: Companion | None = None
 
+    def weight(self, rows: NDArray[np.int64]) -> float:
+        """How much some texts count together."""
+        return float(len(rows)) if self.weights is None else float(self.weights[rows].sum())
+
     def batch(self, rows: NDArray[np.int64], tuning: FineTuning) -> tuple[Tensor, Tensor]:
         """(batch, tokens, hidden) float32 states and (batch, tokens) mask of the texts that the next step learns from."""
         if self.augmenter is None:
             return self.states.batch(rows, tuning.encoder)
         strength = tuning.memory.get(STRENGTH_KEY, self.augmenter.settings.strength)
-        return self.augmenter.batch(rows, self.states, tuning.encoder, step=tuning.step, strength=strength)
+        rank = tuning.descent.team.rank
+        return self.augmenter.batch(rows, self.states, tuning.encoder, step=tuning.step, strength=strength, rank=rank)
 
 
 def fit_items(
@@ -73,15 +78,15 @@ def fit_items(
     rows = np.flatnonzero(users.any(axis=1))
     optimiser = torch.optim.AdamW(side.parameters(), lr=0.0, weight_decay=0.0)
     random = np.random.default_rng([settings.seed, 1])
-    loss_of = CatalogueLoss(side, settings)
+    loss_of, device = CatalogueLoss(side, settings), side.vectors.device
     total = settings.item_epochs * math.ceil(len(rows) / settings.item_batch_size)
     with progress("fitting item vectors", total) as advance:
         for step, batch in enumerate(shuffled_batches(rows, settings.item_batch_size, settings.item_epochs, random)):
             if deadline is not None and time.monotonic() > deadline:
                 return
             set_learning_rates(optimiser, [settings.item_first_learning_rate], step / total)
-            counting = _tensor(weights, batch)
-            mean = loss_of(torch.from_numpy(users[batch]), torch.from_numpy(items[batch]), weights=counting)
+            counting = _tensor(weights, batch, device)
+            mean = loss_of(torch.from_numpy(users[batch]).to(device), torch.from_numpy(items[batch]).to(device), weights=counting)
             loss = step_down(optimiser, mean)
             advance(note=f"loss {loss:.2f}")
 
@@ -92,7 +97,7 @@ class Training:
 
     best: the weights after the pass that ranked the validation texts best, with its NDCG@10; empty before the first. earlier_s:
     seconds that earlier sittings of the run took. memory: numbers that tools of training keep from step to step. tracker: who
-    keeps the curves.
+    keeps the curves. descent: how gradients become steps.
     """
 
     modules: Mapping[str, nn.Module]
@@ -103,6 +108,7 @@ class Training:
     earlier_s: float = 0.0
     memory: dict[str, float] = field(default_factory=dict)
     tracker: Tracker = field(default_factory=NoTracker)
+    descent: Descent = field(default_factory=Descent)
 
     def trained(self) -> dict[str, Tensor]:
         """Name → parameter, of everything that training changes."""
@@ -149,6 +155,8 @@ class FineTuning(Training):
         *,
         adapters: AdapterSettings = ALL,
         companion: Companion | None = None,
+        precision: Precision = Precision.FP32,
+        team: Team = ALONE,
     ) -> FineTuning:
         """Set the layers free that are to be trained, or what is put into them; a companion learns as fast as the items."""
         adapted = adapt(encoder, frozen_layers, adapters)
@@ -156,11 +164,13 @@ class FineTuning(Training):
         modules: dict[str, nn.Module] = {"encoder": encoder, "items": side}
         beside = list(side.parameters())
         if companion is not None:
-            modules["companion"] = companion.network
+            modules["companion"] = companion.network.to(encoder.device)
             beside += companion.network.parameters()
         groups = [{"params": upper, "weight_decay": 0.01}, {"params": beside, "weight_decay": 0.0}]
         optimiser = torch.optim.AdamW(groups, lr=0.0)
-        return cls(modules, optimiser, encoder=encoder, side=side, adapters=adapted, cost=measure_cost(encoder))
+        descent = Descent(team, loss_scaler(precision, encoder.device))
+        cost = measure_cost(encoder)
+        return cls(modules, optimiser, descent=descent, encoder=encoder, side=side, adapters=adapted, cost=cost)
 
     def merge(self) -> None:
         """End training: what was learned goes into the encoder's own weights; and say what it cost."""
@@ -190,8 +200,10 @@ def fine_tune(
     Where the time does not suffice, the learning rate comes down with the time that is left instead of with the steps.
     ``save`` is called every minute, between two steps; a run that continues from what it saved does the same steps. ``ndcg``
     ranks validation texts; where several epochs are run it is called after each, and the best weights are kept.
-    ``validation_loss`` is what an adaptive augmentation follows.
+    ``validation_loss`` is what an adaptive augmentation follows. Of a team every process calls this, and ``save`` in all at once;
+    ``ndcg`` and ``validation_loss`` are called in the leader's alone.
     """
+    team = tuning.descent.team
     if not len(data.rows):
         return True
     steps_an_epoch = math.ceil(len(data.rows) / settings.batch_size)
@@ -203,30 +215,13 @@ def fine_tune(
             if not _epoch(tuning, data, settings, epoch, budget, save, advance, validation_loss):
                 return False
             if settings.epochs > 1:
-                better = tuning.judge(ndcg())
+                better = bool(team.agree(tuning.judge(ndcg()) if team.leads else 0))
                 tuning.encoder.train_upper(data.states.frozen_layers)
                 save()
                 if not better:
                     break
     tuning.restore_best()
     return True
-
-
-@dataclass(frozen=True)
-class Budget:
-    """The time of one sitting, begun when ``done``, a share of the steps, lay behind."""
-
-    started: float
-    deadline: float | None
-    done: float
-
-    def share(self, of_steps: float) -> float:
-        """How much of fine-tuning lies behind: a share of the steps, or of the time where that runs out first; above 1: over."""
-        if self.deadline is None:
-            return of_steps
-        elapsed = (time.monotonic() - self.started) / max(self.deadline - self.started, 1e-9)
-        of_time = self.done + (1.0 - self.done) * elapsed
-        return of_time if elapsed > 1.0 or of_time > of_steps + LATE else of_steps
 
 
 def _epoch(
@@ -243,10 +238,10 @@ def _epoch(
     random = np.random.default_rng([settings.seed, 2, epoch])
     batches = list(length_sorted_batches(data.states.lengths[data.rows], settings.batch_size, random))
     rates = [settings.encoder_learning_rate * tuning.adapters.learning_rate_factor, settings.item_learning_rate]
-    loss_of = CatalogueLoss(tuning.side, settings)
+    loss_of, team = CatalogueLoss(tuning.side, settings), tuning.descent.team
     saved = time.monotonic()
     for batch in batches[tuning.step - epoch * len(batches) :]:
-        done = budget.share(tuning.step / (settings.epochs * len(batches)))
+        done = team.agree(budget.share(tuning.step / (settings.epochs * len(batches))))
         if done > 1.0:
             return False
         rows = data.rows[batch]
@@ -258,29 +253,36 @@ def _epoch(
         advance(note=f"loss {loss:.2f}")
         used = [group["lr"] for group in tuning.optimiser.param_groups]
         tuning.tracker.log(tuning.step, **{LOSS: loss, LEARNING_RATE: used[0], ITEM_LEARNING_RATE: used[1]})
-        if time.monotonic() - saved > CHECKPOINT_EVERY_S:
+        if team.agree(time.monotonic() - saved > CHECKPOINT_EVERY_S):
             save()
             saved = time.monotonic()
     return True
 
 
 def _step(tuning: FineTuning, data: TrainingSet, settings: FitSettings, rows: NDArray[np.int64], loss_of: CatalogueLoss) -> float:
-    """Learn from one batch; returns its loss."""
-    hidden, mask = data.batch(rows, tuning)  # (batch, tokens, hidden), (batch, tokens)
-    items, weights = torch.from_numpy(data.items[rows]), _tensor(data.weights, rows)
+    """Learn from one batch, of which each process of a team takes its share; returns the loss of the batch."""
+    team, scaler, device = tuning.descent.team, tuning.descent.scaler, tuning.encoder.device
+    own = team.share_of(rows)
+    part = data.weight(own) / data.weight(rows)
+    if not len(own):
+        step_down(tuning.optimiser, torch.zeros(()), tuning.descent)
+        return team.total(0.0)
+    hidden, mask = data.batch(own, tuning)  # (batch, tokens, hidden), (batch, tokens)
+    items, weights = torch.from_numpy(data.items[own]).to(device), _tensor(data.weights, own, device)
 
     def loss_at(states: Tensor) -> Tensor:
-        with autocast(settings.precision):
+        with autocast(settings.precision, device):
             interest = tuning.encoder.upper(states, mask, data.states.frozen_layers)  # (batch, hidden)
             loss = loss_of(interest, items, weights=weights) + tuning.adapters.penalty()
-            return loss if data.companion is None else loss + data.companion.loss(interest, rows)
+            return part * (loss if data.companion is None else loss + data.companion.loss(interest, own))
 
     if settings.adversarial is None:
-        return step_down(tuning.optimiser, loss_at(hidden))
+        return team.total(step_down(tuning.optimiser, loss_at(hidden), tuning.descent))
     tuning.optimiser.zero_grad()
-    loss = adversarial_backward(loss_at, hidden, mask, settings.adversarial)
-    move(tuning.optimiser)
-    return loss
+    loss = adversarial_backward(lambda states: scaler.scale(loss_at(states)), hidden, mask, settings.adversarial)
+    scale = scaler.get_scale()  # before the step changes it
+    move(tuning.optimiser, tuning.descent)
+    return team.total(loss / scale)
 
 
 def _adapt(tuning: FineTuning, data: TrainingSet, steps_an_epoch: int, validation_loss: Callable[[], float]) -> None:
@@ -288,33 +290,15 @@ def _adapt(tuning: FineTuning, data: TrainingSet, steps_an_epoch: int, validatio
     augmenter = data.augmenter
     if augmenter is None or not augmenter.settings.adaptive or tuning.step % math.ceil(steps_an_epoch / LOOKS):
         return
-    tuning.memory.update(adapted(tuning.memory, validation_loss(), augmenter.settings))
+    team = tuning.descent.team
+    if team.leads:
+        tuning.memory.update(adapted(tuning.memory, validation_loss(), augmenter.settings))
+    tuning.memory[STRENGTH_KEY] = team.agree(tuning.memory.get(STRENGTH_KEY, 0.0))
     tuning.encoder.train_upper(data.states.frozen_layers)
 
 
-def _tensor(weights: NDArray[np.float32] | None, rows: NDArray[np.int64]) -> Tensor | None:
-    return None if weights is None else torch.from_numpy(weights[rows])
-
-
-def shuffled_batches(rows: NDArray[np.int64], size: int, epochs: int, random: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """The rows in batches, in another order in every epoch."""
-    for _ in range(epochs):
-        order = rows[random.permutation(len(rows))]
-        yield from np.split(order, range(size, len(order), size)) if len(order) else []
-
-
-def step_down(optimiser: torch.optim.Optimizer, loss: Tensor) -> float:
-    """One step against the gradient, whose norm is bounded; returns the loss."""
-    optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]  # torch's own
-    move(optimiser)
-    return float(loss.detach())
-
-
-def move(optimiser: torch.optim.Optimizer) -> None:
-    """Move the parameters against the gradients that they have, whose norm is bounded."""
-    nn.utils.clip_grad_norm_([parameter for group in optimiser.param_groups for parameter in group["params"]], CLIP_NORM)
-    optimiser.step()
+def _tensor(weights: NDArray[np.float32] | None, rows: NDArray[np.int64], device: torch.device = CPU) -> Tensor | None:
+    return None if weights is None else torch.from_numpy(weights[rows]).to(device)
 
 
 def set_learning_rates(optimiser: torch.optim.Optimizer, highest: list[float], done: float) -> None:

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from train.optimise import CHECKPOINT_EVERY_S, Budget, Training, set_learning_rates, step_down
+from train.clock import Budget
+from train.descent import step_down
+from train.optimise import CHECKPOINT_EVERY_S, Training, set_learning_rates
 
 
 def learn_pass(
@@ -34,7 +36,7 @@ def learn_pass(
         if done > 1.0:
             return False
         set_learning_rates(training.optimiser, [learning_rate], done)
-        loss = step_down(training.optimiser, loss_of(rows))
+        loss = step_down(training.optimiser, loss_of(rows), training.descent)
         training.step += 1
         advance(note=f"loss {loss:.3f}")
         if time.monotonic() - saved > CHECKPOINT_EVERY_S:

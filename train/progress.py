@@ -26,7 +26,7 @@ class Advance(Protocol):
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Advance]:
     """Show the progress of ``total`` steps; the block calls what it is given after each."""
-    if not console.is_terminal:
+    if not console.is_terminal or console.quiet:
         yield _Lines(label, total)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -60,7 +60,7 @@ class _Lines:
         self._done += steps
         now = time.monotonic()
         finished = self._done >= self._total and now - self._started > 1.0
-        if finished or now - self._said >= SECONDS_BETWEEN_LINES:
+        if not console.quiet and (finished or now - self._said >= SECONDS_BETWEEN_LINES):
             self._said = now
             elapsed = now - self._started
             left = elapsed / self._done * (self._total - self._done)

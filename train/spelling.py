@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
 from bertrec.errors import MissingDependency
-from bertrec.spelling import SpellingCorrector
+from bertrec.spelling import LONG_DISTANCE, SHORTEST, SpellingCorrector, corrections, reach_of
 
 COMMON_ENOUGH = 3
 """A word that is neither English nor in the catalogue must occur so often to count as known."""
@@ -35,6 +35,27 @@ def fit_spelling(texts: Sequence[str], titles: Sequence[str], *, vocabulary: Ite
     common = {word: count for word, count in counts.items() if word not in known and count >= COMMON_ENOUGH}
     jargon = {word: count for word, count in common.items() if not _is_slip(word, count, known)}
     return SpellingCorrector({**dict.fromkeys(sorted(given), 0), **known, **jargon})
+
+
+def within_reach(corrector: SpellingCorrector) -> SpellingCorrector:
+    """The same corrections from fewer words: without those that need not be known.
+
+    They are the words too short to be corrected, and those that are no corrections and near none: unknown they stay as well.
+    Seconds; what is near is found by symmetric deletes (Garbe, 2012). Raises MissingDependency where symspellpy is not installed.
+    """
+    try:
+        from symspellpy import SymSpell, Verbosity
+    except ModuleNotFoundError:
+        raise MissingDependency("symspellpy") from None
+    index = SymSpell(max_dictionary_edit_distance=LONG_DISTANCE)
+    for word in corrections(corrector.counts):
+        index.create_dictionary_entry(word, corrector.counts[word])
+
+    def needed(word: str) -> bool:
+        near = index.lookup(word, Verbosity.TOP, max_edit_distance=reach_of(word)) if len(word) >= SHORTEST else []
+        return bool(near)
+
+    return SpellingCorrector({word: count for word, count in corrector.counts.items() if count or needed(word)})
 
 
 def _english() -> set[str]:

@@ -18,6 +18,7 @@ from bertrec.text import TextTokenizer, Tokens
 from train.encoder import Encoder
 from train.precision import Precision, autocast
 from train.progress import progress
+from train.team import ALONE, Team
 
 BATCH = 32
 CACHE_LIMIT_BYTES = 6_000_000_000
@@ -43,7 +44,7 @@ class FrozenStates:
     def batch(self, rows: NDArray[np.int64], encoder: Encoder) -> tuple[Tensor, Tensor]:
         """(batch, tokens, hidden) float32 states and (batch, tokens) mask of some texts."""
         if self.states is None:
-            input_ids, mask = padded([self.tokens[row].ids for row in rows])
+            input_ids, mask = _padded_on(encoder, [self.tokens[row].ids for row in rows])
             with torch.no_grad():
                 return encoder.lower(input_ids, mask, self.frozen_layers), mask
         lengths = self.lengths[rows]
@@ -53,7 +54,7 @@ class FrozenStates:
             first = self.offsets[row]
             hidden[position, :length] = torch.from_numpy(self.states[first : first + length])
             mask[position, :length] = 1
-        return hidden, mask
+        return hidden.to(encoder.device), mask.to(encoder.device)
 
 
 def compute_states(
@@ -64,34 +65,42 @@ def compute_states(
     seed: int,
     deadline: float | None = None,
     precision: Precision = Precision.FP32,
+    team: Team = ALONE,
 ) -> FrozenStates:
     """Run the pre-trained encoder over every text, keeping the states below its ``trained_layers`` upper layers.
 
     deadline: ``time.monotonic()`` at which to stop; the texts left then, drawn at random by ``seed``, are not ``done``.
     precision: of its matrix products.
+    Each process of a team reads its share, and all have all of it in the end.
     """
     frozen_layers = max(encoder.layers - trained_layers, 0)
     lengths = np.asarray([len(text.ids) for text in tokens], np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     size_bytes = int(offsets[-1]) * encoder.hidden * 2
-    states = np.empty((offsets[-1], encoder.hidden), np.float16) if size_bytes <= CACHE_LIMIT_BYTES else None
+    states = np.zeros((offsets[-1], encoder.hidden), np.float16) if size_bytes * team.size <= CACHE_LIMIT_BYTES else None
     zero_shot = np.zeros((len(tokens), encoder.hidden), np.float32)
     done = np.zeros(len(tokens), bool)
     encoder.eval()
     with progress("reading texts with the frozen layers", len(tokens)) as advance, torch.inference_mode():
-        for rows in length_sorted_batches(lengths, BATCH, np.random.default_rng(seed)):
+        batches = list(length_sorted_batches(lengths, BATCH, np.random.default_rng(seed)))
+        for rows in batches[team.rank :: team.size]:
             if deadline is not None and time.monotonic() > deadline:
                 break
-            input_ids, mask = padded([tokens[row].ids for row in rows])
-            with autocast(precision):
+            input_ids, mask = _padded_on(encoder, [tokens[row].ids for row in rows])
+            with autocast(precision, encoder.device):
                 hidden = encoder.lower(input_ids, mask, frozen_layers)  # (batch, tokens, hidden)
-                zero_shot[rows] = encoder.upper(hidden, mask, frozen_layers).float().numpy()
+                zero_shot[rows] = encoder.upper(hidden, mask, frozen_layers).float().cpu().numpy()
             if states is not None:
-                for row, text in zip(rows.tolist(), hidden, strict=True):
+                for row, text in zip(rows.tolist(), hidden.cpu(), strict=True):
                     states[offsets[row] : offsets[row + 1]] = text[: lengths[row]].float().numpy()
             done[rows] = True
-            advance(len(rows))
-    return FrozenStates(tokens, frozen_layers, states, offsets, zero_shot, done)
+            advance(team.size * len(rows))
+    read = done.astype(np.uint8)
+    team.join(read)
+    team.join(zero_shot)
+    if states is not None:
+        team.join(states)
+    return FrozenStates(tokens, frozen_layers, states, offsets, zero_shot, read.astype(bool))
 
 
 def encode_states(encoder: Encoder, states: FrozenStates, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -101,7 +110,7 @@ def encode_states(encoder: Encoder, states: FrozenStates, rows: NDArray[np.int64
     with progress("encoding", len(rows)) as advance, torch.inference_mode():
         for positions in length_sorted_batches(states.lengths[rows], BATCH):
             hidden, mask = states.batch(rows[positions], encoder)
-            vectors[positions] = encoder.upper(hidden, mask, states.frozen_layers).numpy()
+            vectors[positions] = encoder.upper(hidden, mask, states.frozen_layers).cpu().numpy()
             advance(len(positions))
     return vectors
 
@@ -138,6 +147,19 @@ def length_sorted_batches(
         batches = np.split(chunk, range(size, len(chunk), size))
         for batch in random.permutation(len(batches)):
             yield batches[batch]
+
+
+def shuffled_batches(rows: NDArray[np.int64], size: int, epochs: int, random: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """The rows in batches, in another order in every epoch."""
+    for _ in range(epochs):
+        order = rows[random.permutation(len(rows))]
+        yield from np.split(order, range(size, len(order), size)) if len(order) else []
+
+
+def _padded_on(encoder: Encoder, ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """The same as :func:`padded`, where the encoder is."""
+    input_ids, mask = padded(ids)
+    return input_ids.to(encoder.device), mask.to(encoder.device)
 
 
 def padded(ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

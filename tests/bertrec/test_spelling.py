@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from symspellpy import SymSpell, Verbosity
 
 from bertrec.errors import InvalidBundle, MissingDependency
-from bertrec.spelling import FILE, Correction, SpellingCorrector
-from train.spelling import fit_spelling
+from bertrec.spelling import FILE, SHORTEST, Correction, SpellingCorrector
+from train.augmentation.misspelling import misspelt
+from train.clothing import load_clothing
+from train.spelling import fit_spelling, within_reach
 
 TEXTS = [
     "a beautiful sweater from pilcro",
@@ -88,3 +92,45 @@ def test_without_symspellpy_loading_says_what_to_install(tmp_path: Path, monkeyp
     monkeypatch.setitem(sys.modules, "symspellpy", None)
     with pytest.raises(MissingDependency, match="pip install bertrec$"):
         SpellingCorrector.load(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def reviews() -> list[str]:
+    """Real texts: the first half is learned from, the second misspelt."""
+    return [interaction.text for interaction in load_clothing().interactions if interaction.text][:3_000]
+
+
+@pytest.fixture(scope="module")
+def learned(reviews: list[str]) -> SpellingCorrector:
+    return fit_spelling(reviews[:2_000], [])
+
+
+@pytest.fixture(scope="module")
+def typos(reviews: list[str]) -> list[str]:
+    random = np.random.default_rng(0)
+    return [misspelt(text, random, 0.1) for text in reviews[2_000:2_200]]
+
+
+def test_symspell_finds_the_same_words(learned: SpellingCorrector, typos: list[str]) -> None:
+    """All but ties: of two words that are as near and as frequent, either may be taken."""
+    index = SymSpell(max_dictionary_edit_distance=2)
+    for word, count in learned.counts.items():
+        if count and len(word) >= SHORTEST - 1:
+            index.create_dictionary_entry(word, count)
+    found = [correction for text in typos for correction in learned.correct(text)[1]]
+    assert len(found) > 300
+    other = 0
+    for correction in found:
+        given, meant = correction.given.lower(), correction.meant.lower()
+        best = index.lookup(given, Verbosity.TOP, max_edit_distance=1 if len(given) <= 5 else 2)[0]
+        assert (learned.counts[meant], index.distance_comparer.compare(given, meant, 2)) == (best.count, best.distance)
+        other += meant != best.term
+    assert other < 0.02 * len(found)
+
+
+def test_the_words_within_reach_are_fewer_and_correct_alike(learned: SpellingCorrector, typos: list[str]) -> None:
+    compact = within_reach(learned)
+    assert len(compact.counts) < 0.6 * len(learned.counts)
+    assert {word for word, count in learned.counts.items() if count} <= compact.counts.keys()
+    for text in [*typos, "defenestration of a qqqqqqqq and jeens"]:
+        assert compact.correct(text) == learned.correct(text)

@@ -16,6 +16,7 @@ from export.build import BuildSettings, build_bundle
 from tests import tiny
 from train import optimise
 from train.adapters import Adapters, AdapterSettings, Tuning, adapt, measure_cost
+from train.descent import Descent, step_down
 from train.encoder import Encoder
 from train.fit import fit
 from train.settings import PRESETS, FitSettings, Preset
@@ -108,14 +109,14 @@ def test_an_interrupted_run_continues_to_the_same_result(
     settings = settings_of(tuning, tiny_backbone)
     whole = fit(str(data), settings, tmp_path / "whole")
     monkeypatch.setattr(optimise, "CHECKPOINT_EVERY_S", 0.0)
-    step, steps = optimise.step_down, 0
+    step, steps = step_down, 0
 
-    def interrupted_step(optimiser: torch.optim.Optimizer, loss: Tensor) -> float:
+    def interrupted_step(optimiser: torch.optim.Optimizer, loss: Tensor, *descent: Descent) -> float:
         nonlocal steps
         steps += 1
         if steps == 15:
             raise KeyboardInterrupt
-        return step(optimiser, loss)
+        return step(optimiser, loss, *descent)
 
     monkeypatch.setattr(optimise, "step_down", interrupted_step)
     with pytest.raises(KeyboardInterrupt):

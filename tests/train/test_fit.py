@@ -21,8 +21,10 @@ from tests.full_disk import run_on_full_disk
 from train import optimise
 from train.__main__ import main
 from train.checkpoint import FILE as CHECKPOINT_FILE
+from train.descent import Descent, step_down
 from train.evaluate import evaluate
-from train.fit import TUNING_SHARE, fit
+from train.fine_tuning import TUNING_SHARE
+from train.fit import fit
 from train.report import PER_QUERY_FILE
 from train.run import METRICS_FILE, RUN_FILE, Run, open_run
 from train.settings import PRESETS, FitSettings, Preset
@@ -86,14 +88,14 @@ def test_an_interrupted_run_continues_to_the_same_result(
     run: Run, data: Path, settings: FitSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(optimise, "CHECKPOINT_EVERY_S", 0.0)
-    step, steps = optimise.step_down, 0
+    step, steps = step_down, 0
 
-    def interrupted_step(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> float:
+    def interrupted_step(optimiser: torch.optim.Optimizer, loss: torch.Tensor, *descent: Descent) -> float:
         nonlocal steps
         steps += 1
         if steps == 25:
             raise KeyboardInterrupt
-        return step(optimiser, loss)
+        return step(optimiser, loss, *descent)
 
     monkeypatch.setattr(optimise, "step_down", interrupted_step)
     with pytest.raises(KeyboardInterrupt):
@@ -147,13 +149,13 @@ def test_a_time_budget_that_is_short_brings_the_learning_rate_down_in_time(
     rates: list[float] = []
     clock = [0.0]
 
-    def slow_step(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> float:
+    def slow_step(optimiser: torch.optim.Optimizer, loss: torch.Tensor, *descent: Descent) -> float:
         if len(optimiser.param_groups) == 2:  # the encoder's and the items'
             clock[0] += 6.0
             rates.append(optimiser.param_groups[0]["lr"])
-        return step(optimiser, loss)
+        return step(optimiser, loss, *descent)
 
-    step = optimise.step_down
+    step = step_down
     monkeypatch.setattr(optimise, "step_down", slow_step)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     hurried = fit(str(data), dataclasses.replace(settings, max_minutes=96 / 60 / TUNING_SHARE), tmp_path / "hurried")

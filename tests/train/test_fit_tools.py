@@ -16,6 +16,7 @@ from train import optimise
 from train.__main__ import _parser, main
 from train.adversarial import AdversarialSettings, Adversary
 from train.augmentation import Augmentation, AugmentationSettings
+from train.descent import Descent, move
 from train.encoder import Encoder
 from train.evaluate import evaluate
 from train.fit import fit
@@ -85,14 +86,14 @@ def test_an_interrupted_run_with_every_tool_continues_to_the_same_result(
     tools = dataclasses.replace(settings, epochs=2, augmentation=TYPOS, adversarial=FREELB, weigh_by_sentiment=True)
     whole = fit(str(data), tools, tmp_path / "whole")
     monkeypatch.setattr(optimise, "CHECKPOINT_EVERY_S", 0.0)
-    move, encoder_steps = optimise.move, 0
+    encoder_steps = 0
 
-    def interrupted(optimiser: torch.optim.Optimizer) -> None:
+    def interrupted(optimiser: torch.optim.Optimizer, *descent: Descent) -> None:
         nonlocal encoder_steps
         encoder_steps += len(optimiser.param_groups) == 2 and optimiser.param_groups[0]["weight_decay"] > 0
         if encoder_steps == 11:
             raise KeyboardInterrupt
-        move(optimiser)
+        move(optimiser, *descent)
 
     monkeypatch.setattr(optimise, "move", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -17,6 +17,7 @@ from bertrec.errors import InvalidInput, InvalidRun
 from bertrec.matching import MATCHER_FOLDER
 from tests import tiny
 from train.__main__ import main
+from train.descent import Descent
 from train.evaluate import run_dataset, run_examples
 from train.examples import UNSEEN
 from train.fit import fit
@@ -129,12 +130,12 @@ def test_an_interrupted_distillation_with_margins_continues_to_the_same_student(
     monkeypatch.setattr(passes, "CHECKPOINT_EVERY_S", 0.0)
     step, steps = passes.step_down, 0
 
-    def interrupted(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> float:
+    def interrupted(optimiser: torch.optim.Optimizer, loss: torch.Tensor, *descent: Descent) -> float:
         nonlocal steps
         steps += 1
         if steps == 12:
             raise KeyboardInterrupt
-        return float(step(optimiser, loss))
+        return float(step(optimiser, loss, *descent))
 
     monkeypatch.setattr(passes, "step_down", interrupted)
     with pytest.raises(KeyboardInterrupt):

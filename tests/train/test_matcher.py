@@ -18,6 +18,7 @@ from bertrec.matching import MATCHER_FOLDER, Matching, log_odds, pair_batches, p
 from bertrec.text import Tokens
 from tests import tiny
 from train.__main__ import main
+from train.descent import Descent
 from train.examples import UNSEEN
 from train.fit import fit
 from train.matcher import MatcherSettings, fit_matcher, load_matcher
@@ -110,12 +111,12 @@ def test_an_interrupted_training_continues_to_the_same_matcher(run: Run, tmp_pat
     monkeypatch.setattr(module, "CHECKPOINT_EVERY_S", 0.0)
     step, steps = module.step_down, 0
 
-    def interrupted(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> float:
+    def interrupted(optimiser: torch.optim.Optimizer, loss: torch.Tensor, *descent: Descent) -> float:
         nonlocal steps
         steps += 1
         if steps == 15:
             raise KeyboardInterrupt
-        return float(step(optimiser, loss))
+        return float(step(optimiser, loss, *descent))
 
     monkeypatch.setattr(module, "step_down", interrupted)
     with pytest.raises(KeyboardInterrupt):

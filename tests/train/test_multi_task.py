@@ -17,7 +17,7 @@ from torch import nn
 from bertrec.errors import InvalidInput
 from bertrec.labels import SENTIMENTS, Head
 from tests import tiny
-from train import optimise
+from train import descent, optimise
 from train.__main__ import main
 from train.data import TRAIN
 from train.evaluate import evaluate
@@ -109,19 +109,19 @@ def test_an_interrupted_run_continues_to_the_same_heads(
     run: Run, data: Path, settings: FitSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(optimise, "CHECKPOINT_EVERY_S", 0.0)
-    move, steps = optimise.move, 0
+    move, steps = descent.move, 0
 
-    def interrupted(optimiser: torch.optim.Optimizer) -> None:
+    def interrupted(optimiser: torch.optim.Optimizer, how: descent.Descent = descent.PLAIN) -> None:
         nonlocal steps
         steps += len(optimiser.param_groups) == 2 and optimiser.param_groups[0]["weight_decay"] > 0
         if steps == 15:
             raise KeyboardInterrupt
-        move(optimiser)
+        move(optimiser, how)
 
-    monkeypatch.setattr(optimise, "move", interrupted)
+    monkeypatch.setattr(descent, "move", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(str(data), settings, tmp_path / "cut")
-    monkeypatch.setattr(optimise, "move", move)
+    monkeypatch.setattr(descent, "move", move)
     continued = fit(str(data), settings, tmp_path / "cut")
     weights = [(one.folder / MULTI_TASK_FOLDER / JOINT_FILE).read_bytes() for one in (run, continued)]
     assert weights[0] == weights[1]

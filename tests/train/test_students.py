@@ -15,6 +15,7 @@ import torch
 from bertrec.errors import InvalidInput, InvalidRun
 from tests import tiny
 from train.__main__ import main
+from train.descent import Descent
 from train.encoder import Encoder
 from train.fit import fit
 from train.run import Run, open_run
@@ -119,12 +120,12 @@ def test_an_interrupted_distillation_continues_to_the_same_student(
     monkeypatch.setattr(module, "CHECKPOINT_EVERY_S", 0.0)
     step, steps = module.step_down, 0
 
-    def interrupted(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> float:
+    def interrupted(optimiser: torch.optim.Optimizer, loss: torch.Tensor, *descent: Descent) -> float:
         nonlocal steps
         steps += 1
         if steps == 20:
             raise KeyboardInterrupt
-        return float(step(optimiser, loss))
+        return float(step(optimiser, loss, *descent))
 
     monkeypatch.setattr(module, "step_down", interrupted)
     with pytest.raises(KeyboardInterrupt):

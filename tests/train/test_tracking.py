@@ -17,6 +17,7 @@ from bertrec.errors import MissingDependency
 from tests import tiny
 from train import optimise, tracking
 from train.__main__ import main
+from train.descent import Descent, step_down
 from train.fit import fit
 from train.run import Run
 from train.settings import PRESETS, FitSettings, Preset
@@ -69,14 +70,14 @@ def test_a_continued_run_has_the_curves_of_one_that_was_never_cut(
     assert list(curve(whole, tracking.VALIDATION_NDCG)) == [len(losses) // 2, len(losses)]
     assert list(curve(whole, tracking.FUSED_NDCG).values()) == [pytest.approx(1.0)]
 
-    step, steps = optimise.step_down, 0
+    step, steps = step_down, 0
 
-    def interrupted_step(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> float:
+    def interrupted_step(optimiser: torch.optim.Optimizer, loss: torch.Tensor, *descent: Descent) -> float:
         nonlocal steps
         steps += 1
         if steps == 25:  # the item vectors take 4, a pass 16; the checkpoint is from between the two passes
             raise KeyboardInterrupt
-        return step(optimiser, loss)
+        return step(optimiser, loss, *descent)
 
     monkeypatch.setattr(optimise, "step_down", interrupted_step)
     with pytest.raises(KeyboardInterrupt):

@@ -95,8 +95,14 @@ def test_a_finished_search_is_shown_and_more_trials_may_be_added(
 ) -> None:
     output = whole.best.folder.parent.parent
     arguments = ["tune", "--data", str(data), "--backbone", base.backbone, "--output", str(output), "--trials"]
-    assert main([*arguments, str(TRIALS)]) == 0
+    page = output.parent / "tune.md"
+    assert main([*arguments, str(TRIALS), "--page", str(page)]) == 0
     assert f"{TRIALS} trials by NDCG@10" in capsys.readouterr().out
+    rows = [line.split("|")[1:-1] for line in page.read_text().splitlines() if line.startswith("| ")]
+    assert [name.strip() for name in rows[0]] == ["NDCG@10", *(name.replace("_", " ") for name in whole.trials[0].params)]
+    shown = [float(row[0]) for row in rows[2:]]
+    assert shown == pytest.approx(sorted((trial.value or 0.0 for trial in whole.trials), reverse=True), abs=5e-5)
+    assert "all drawn at random. A trial is a training run, judged by NDCG@10" in page.read_text()
     assert open_run(whole.best.folder).finished
 
 

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from bertrec.errors import InvalidInput
 from bertrec.text import Tokens
 from train.adaptation.kinds import Adaptation
+from train.descent import step_down
 from train.encoder import Encoder
-from train.optimise import set_learning_rates, step_down
+from train.optimise import set_learning_rates
 from train.progress import progress, say
 from train.states import length_sorted_batches, padded
 

@@ -44,21 +44,25 @@ class Augmenter:
     seed: int
 
     def batch(
-        self, rows: NDArray[np.int64], states: FrozenStates, encoder: Encoder, *, step: int, strength: float
+        self, rows: NDArray[np.int64], states: FrozenStates, encoder: Encoder, *, step: int, strength: float, rank: int = 0
     ) -> tuple[Tensor, Tensor]:
-        """(batch, tokens, hidden) float32 states and (batch, tokens) mask of some texts, about half of them augmented."""
-        random = np.random.default_rng([self.seed, _STREAM, step])
+        """(batch, tokens, hidden) float32 states and (batch, tokens) mask of some texts, about half of them augmented.
+
+        rank: of the process in its team, each of which draws its own.
+        """
+        random = np.random.default_rng([self.seed, _STREAM, step, *([rank] if rank else [])])
         changed = np.flatnonzero(random.random(len(rows)) >= AS_WRITTEN)
         same = np.setdiff1d(np.arange(len(rows)), changed)
         texts = [self.augmented(self.texts[row], random, strength) for row in rows[changed].tolist()]
         parts = [(same, states.batch(rows[same], encoder))] if len(same) else []
         if texts:
             input_ids, mask = padded([text.ids for text in self.tokenizer.tokenise(texts)])
+            input_ids, mask = input_ids.to(encoder.device), mask.to(encoder.device)
             with torch.no_grad():
                 parts.append((changed, (encoder.lower(input_ids, mask, states.frozen_layers), mask)))
         longest = max(mask.shape[1] for _, (_, mask) in parts)
-        hidden = torch.zeros(len(rows), longest, encoder.hidden)
-        masks = torch.zeros(len(rows), longest, dtype=torch.int64)
+        hidden = torch.zeros(len(rows), longest, encoder.hidden, device=encoder.device)
+        masks = torch.zeros(len(rows), longest, dtype=torch.int64, device=encoder.device)
         for places, (part, mask) in parts:
             hidden[places, : part.shape[1]] = part.float()
             masks[places, : mask.shape[1]] = mask

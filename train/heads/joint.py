@@ -23,14 +23,16 @@ from torch import Tensor, nn
 from bertrec.errors import InvalidBundle, InvalidRun
 from bertrec.labels import LABELS_FILE, Labels
 from train.data import TRAIN, Dataset
+from train.descent import step_down
 from train.examples import Examples
 from train.fingerprint import teacher_fingerprint
 from train.heads.network import Heads
 from train.heads.tasks import UNLABELLED, Task, make_tasks
 from train.multi_task import MultiTaskSettings
-from train.optimise import set_learning_rates, shuffled_batches, step_down
+from train.optimise import set_learning_rates
 from train.run import Run
 from train.settings import FitSettings
+from train.states import shuffled_batches
 
 MULTI_TASK_FOLDER = "multi_task"
 JOINT_FILE = "heads.safetensors"
@@ -70,7 +72,8 @@ class JointHeads:
         total = settings.item_epochs * math.ceil(len(rows) / settings.batch_size)
         for step, batch in enumerate(shuffled_batches(places, settings.batch_size, settings.item_epochs, random)):
             set_learning_rates(optimiser, [settings.item_first_learning_rate], step / total)
-            step_down(optimiser, self.loss(torch.from_numpy(vectors[batch]).requires_grad_(), rows[batch]))
+            seen = torch.from_numpy(vectors[batch]).to(self.heads[0].weight.device)
+            step_down(optimiser, self.loss(seen.requires_grad_(), rows[batch]))
 
     def loss(self, interest: Tensor, rows: NDArray[np.int64]) -> Tensor:
         """Σ weight · cross-entropy, each over the texts of the batch that have a label of that head."""
@@ -78,7 +81,7 @@ class JointHeads:
         # Vectors of length 1 have components of 1 / √hidden: a head sees them as of size 1, as the frozen ones do.
         seen = interest.float() * math.sqrt(interest.shape[1])  # (batch, hidden)
         for task, weight, head in zip(self.tasks, self.weights, self.heads, strict=True):
-            targets = torch.from_numpy(task.targets[TRAIN][rows])
+            targets = torch.from_numpy(task.targets[TRAIN][rows]).to(interest.device)
             if bool((targets != UNLABELLED).any()):
                 total = total + weight * nn.functional.cross_entropy(head(seen), targets, ignore_index=UNLABELLED)
         return total
@@ -89,8 +92,8 @@ class JointHeads:
         folder.mkdir(exist_ok=True)
         weights = {}
         for row, head in enumerate(self.heads):
-            weights[f"heads.{row}.0.weight"] = head.weight.detach() * math.sqrt(head.in_features)
-            weights[f"heads.{row}.0.bias"] = head.bias.detach().clone()
+            weights[f"heads.{row}.0.weight"] = head.weight.detach().cpu() * math.sqrt(head.in_features)
+            weights[f"heads.{row}.0.bias"] = head.bias.detach().cpu().clone()
         try:
             save_file(weights, folder / JOINT_FILE)
         except SafetensorError as error:

@@ -19,6 +19,8 @@ from bertrec.errors import InvalidData, InvalidRun
 from bertrec.matching import MATCHER_FOLDER, Matching, pair_inputs
 from train.checkpoint import FILE as CHECKPOINT_FILE
 from train.checkpoint import load_checkpoint, save_checkpoint
+from train.clock import Budget
+from train.descent import Descent
 from train.evaluate import run_dataset, run_examples
 from train.examples import UNSEEN
 from train.fingerprint import teacher_fingerprint
@@ -26,9 +28,9 @@ from train.matcher.lessons import Lessons, lessons_of, tensors
 from train.matcher.measure import Told, choose_weight, reranked, tell_apart, verdicts
 from train.matcher.network import MATCHER_FILE, Matcher
 from train.matcher.settings import MatcherSettings
-from train.optimise import Budget, Training
+from train.optimise import Training
 from train.passes import learn_pass
-from train.precision import autocast
+from train.precision import autocast, loss_scaler
 from train.progress import progress, say
 from train.rankers import InterestVectors
 from train.run import Run, source_commit, write_json
@@ -102,6 +104,7 @@ def _train(
     """Learn from every text so many times; the pass that told validation texts apart best is kept."""
     trained = [parameter for parameter in matcher.parameters() if parameter.requires_grad]
     training = Training({"matcher": matcher}, torch.optim.AdamW(trained, lr=0.0, weight_decay=0.01))
+    training.descent = Descent(scaler=loss_scaler(settings.precision))
     if load_checkpoint(folder, training, guard):
         say(f"continuing from step {training.step} of the checkpoint in {folder}")
     steps = math.ceil(len(train) / settings.batch_size)

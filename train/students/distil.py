@@ -20,13 +20,14 @@ from bertrec.errors import InvalidInput, InvalidRun
 from bertrec.text import TextTokenizer, Tokens
 from train.checkpoint import FILE as CHECKPOINT_FILE
 from train.checkpoint import load_checkpoint, save_checkpoint
+from train.clock import Budget
 from train.data import TRAIN, VALIDATION, Dataset
 from train.encoder import Encoder
 from train.evaluate import run_dataset, run_examples
 from train.examples import Examples, Pairs
 from train.fingerprint import teacher_fingerprint
 from train.fusion import gains
-from train.optimise import Budget, Training
+from train.optimise import Training
 from train.passes import learn_pass
 from train.progress import progress, say
 from train.rankers import fused_ranker
