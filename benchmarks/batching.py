@@ -21,7 +21,7 @@ from benchmarks.drive import Driven, Traffic, closed_loop
 from benchmarks.record import Record
 from bertrec.checks import number
 from bertrec.errors import InvalidInput
-from bertrec.tensors import ENCODER, RECOMMEND
+from bertrec.tensors import ENCODER, RANKER, RECOMMEND
 from client.backends import connect_async
 from serving.assemble import MODELS_FOLDER, Target, assemble
 from serving.triton import TritonServer
@@ -55,17 +55,28 @@ def _threads(count: int) -> Change:
     return Change(ENCODER.name, r'(intra_op_thread_count" value: \{ string_value: )"\d+"', rf'\g<1>"{count}"')
 
 
+def _unbatched(model: str) -> Change:
+    return Change(model, r"dynamic_batching \{\n(?:.*\n)*?\}\n", "")
+
+
+def _unbounded(model: str) -> Change:
+    return Change(model, r"dynamic_batching \{\n(?:.*\n)*?\}\n", "dynamic_batching { }\n")
+
+
 def _spinning() -> Change:
     return Change(ENCODER.name, r'(allow_spinning" value: \{ string_value: )"0"', r'\g<1>"1"')
 
 
 VARIANTS: Mapping[str, tuple[Change, ...]] = {
     SHIPPED: (),
-    "delay 0.5 ms": (_delay(500),),
+    "delay 0.1 ms": (_delay(100),),
     "delay 2 ms": (_delay(2_000),),
     "delay 5 ms": (_delay(5_000),),
     "delay 5 ms preferring 8": (_delay(5_000), _preferred(8)),
     "two of recommend": (_instances(RECOMMEND.name, 2),),
+    "engines without a batcher": (_unbatched(ENCODER.name), _unbatched(RANKER.name)),
+    "engines without a batcher and delay 0.1 ms": (_unbatched(ENCODER.name), _unbatched(RANKER.name), _delay(100)),
+    "engines without a bound": (_unbounded(ENCODER.name), _unbounded(RANKER.name)),
     "encoder threads that spin": (_spinning(),),
     "two encoders of one thread": (_instances(ENCODER.name, 2), _threads(1)),
 }
@@ -146,6 +157,7 @@ def _row(name: str, clients: int, turn: int, driven: Driven) -> dict[str, Any]:
         "requests_per_s": driven.answered / driven.elapsed_s,
         "p50_ms": driven.percentile_ms(50.0),
         "p99_ms": driven.percentile_ms(99.0),
+        "slowest_ms": driven.percentile_ms(100.0),
         "errors": dict(driven.errors),
     }
 
@@ -169,6 +181,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "variant": name,
                 "clients": clients,
                 **medians,
+                "slowest_ms": max((row["slowest_ms"] for row in mine if row["slowest_ms"] is not None), default=None),
                 "ratio": statistics.median(ratios) if ratios else None,
                 "low": min(ratios, default=None),
                 "high": max(ratios, default=None),
@@ -180,7 +193,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def batching_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """What is shown at the end."""
-    table = Table("variant", "clients", "requests/s", "of as shipped", "p50 ms", "p99 ms", "errors")
+    table = Table("variant", "clients", "requests/s", "of as shipped", "p50 ms", "p99 ms", "slowest ms", "errors")
     for row in summary(rows):
         table.add_row(*_cells(row))
     return table
@@ -188,7 +201,7 @@ def batching_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     spread = "–" if row["ratio"] is None else f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
-    shown = ["–" if row[key] is None else f"{row[key]:.1f}" for key in ("requests_per_s", "p50_ms", "p99_ms")]
+    shown = ["–" if row[key] is None else f"{row[key]:.1f}" for key in ("requests_per_s", "p50_ms", "p99_ms", "slowest_ms")]
     return [row["variant"], str(row["clients"]), shown[0], spread, *shown[1:], str(row["errors"])]
 
 
@@ -206,8 +219,8 @@ def batching_page(content: Mapping[str, Any]) -> str:
         "",
         f"Measured {origin['measured'][:10]} at {origin['commit'][:10]} on {origin['cpu']}, {origin['cores']} cores.",
         "",
-        "| setting | clients | requests/s | of as shipped | p50 ms | p99 ms | errors |",
-        "|---|---|---|---|---|---|---|",
+        "| setting | clients | requests/s | of as shipped | p50 ms | p99 ms | slowest ms | errors |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     rows = summary(content["rows"])
     lines += [f"| {' | '.join(_cells(row))} |" for row in rows]

@@ -21,6 +21,7 @@ def row(variant: str, turn: int, requests_per_s: float) -> dict[str, object]:
         "requests_per_s": requests_per_s,
         "p50_ms": 10.0,
         "p99_ms": 20.0,
+        "slowest_ms": 30.0,
         "errors": {"Overloaded": 1} if turn else {},
     }
 
