@@ -55,28 +55,28 @@ def _threads(count: int) -> Change:
     return Change(ENCODER.name, r'(intra_op_thread_count" value: \{ string_value: )"\d+"', rf'\g<1>"{count}"')
 
 
+def _policy(model: str, fields: str) -> Change:
+    """Another batcher for the model: one with these fields."""
+    return Change(model, r"dynamic_batching \{(?: \}|\n(?:.*\n)*?\})\n", f"dynamic_batching {{ {fields} }}\n")
+
+
 def _unbatched(model: str) -> Change:
-    return Change(model, r"dynamic_batching \{\n(?:.*\n)*?\}\n", "")
-
-
-def _unbounded(model: str) -> Change:
-    return Change(model, r"dynamic_batching \{\n(?:.*\n)*?\}\n", "dynamic_batching { }\n")
+    return Change(model, r"dynamic_batching \{ \}\n", "")
 
 
 def _spinning() -> Change:
     return Change(ENCODER.name, r'(allow_spinning" value: \{ string_value: )"0"', r'\g<1>"1"')
 
 
+ENGINE_POLICY = "default_queue_policy { max_queue_size: 64 }"
 VARIANTS: Mapping[str, tuple[Change, ...]] = {
     SHIPPED: (),
-    "delay 0.1 ms": (_delay(100),),
     "delay 2 ms": (_delay(2_000),),
-    "delay 5 ms": (_delay(5_000),),
     "delay 5 ms preferring 8": (_delay(5_000), _preferred(8)),
     "two of recommend": (_instances(RECOMMEND.name, 2),),
     "engines without a batcher": (_unbatched(ENCODER.name), _unbatched(RANKER.name)),
-    "engines without a batcher and delay 0.1 ms": (_unbatched(ENCODER.name), _unbatched(RANKER.name), _delay(100)),
-    "engines without a bound": (_unbounded(ENCODER.name), _unbounded(RANKER.name)),
+    "engines with a queue policy": (_policy(ENCODER.name, ENGINE_POLICY), _policy(RANKER.name, ENGINE_POLICY)),
+    "recommend without its queue policy": (_policy(RECOMMEND.name, ""),),
     "encoder threads that spin": (_spinning(),),
     "two encoders of one thread": (_instances(ENCODER.name, 2), _threads(1)),
 }

@@ -30,16 +30,16 @@ def test_every_variant_is_asked_in_every_round(tmp_path: Path, tiny_bundle: Path
     texts, output, page = tmp_path / "texts.txt", tmp_path / "batching.json", tmp_path / "batching.md"
     texts.write_text("green gown\nred robe\n")
     command = ["batching", "--bundle", str(tiny_bundle), "--output", str(output), "--page", str(page), "--texts", str(texts)]
-    loads = ["--variants", "delay 5 ms", "--clients", "1,4", "--seconds", "0.3", "--warm-up-s", "0", "--rounds", "2"]
+    loads = ["--variants", "delay 2 ms", "--clients", "1,4", "--seconds", "0.3", "--warm-up-s", "0", "--rounds", "2"]
     assert main([*command, *loads]) == 0
     content = json.loads(output.read_text())
     assert content["complete"]
     assert {(one["variant"], one["clients"], one["round"]) for one in content["rows"]} == {
-        (variant, clients, turn) for variant in (SHIPPED, "delay 5 ms") for clients in (1, 4) for turn in (0, 1)
+        (variant, clients, turn) for variant in (SHIPPED, "delay 2 ms") for clients in (1, 4) for turn in (0, 1)
     }
     assert all(one["requests_per_s"] > 0 and not one["errors"] for one in content["rows"])
     alone = {one["variant"]: one["p50_ms"] for one in summary(content["rows"]) if one["clients"] == 1}
-    assert alone["delay 5 ms"] > 5  # who is alone waits for nobody, as long as the delay
+    assert alone["delay 2 ms"] > 2  # who is alone waits for nobody, as long as the delay
     assert page.read_text() == batching_page(content)
 
 
@@ -62,19 +62,19 @@ def test_what_is_no_longer_there_is_said(triton_repository: Path, tmp_path: Path
 
 
 def test_ratios_are_of_the_same_round() -> None:
-    rows = [row(SHIPPED, 0, 100), row("delay 5 ms", 0, 110), row(SHIPPED, 1, 50), row("delay 5 ms", 1, 60)]
+    rows = [row(SHIPPED, 0, 100), row("delay 2 ms", 0, 110), row(SHIPPED, 1, 50), row("delay 2 ms", 1, 60)]
     _, found = summary(rows)
     assert found["ratio"] == pytest.approx(1.15)
     assert (found["low"], found["high"]) == (pytest.approx(1.1), pytest.approx(1.2))
     assert found["errors"] == 1
     origin = {"measured": "2026-01-01", "commit": "a" * 40, "cpu": "a processor", "cores": 2}
     page = batching_page({"provenance": origin, "settings": {"rounds": 2, "seconds": 1.0}, "rows": rows})
-    assert "delay 5 ms at 16 clients (×1.15)." in page
+    assert "delay 2 ms at 16 clients (×1.15)." in page
     slower = batching_page(
         {
             "provenance": origin,
             "settings": {"rounds": 2, "seconds": 1.0},
-            "rows": [*rows, row(SHIPPED, 2, 50), row("delay 5 ms", 2, 49)],
+            "rows": [*rows, row(SHIPPED, 2, 50), row("delay 2 ms", 2, 49)],
         }
     )
     assert "beyond the spread of the rounds: none." in slower
