@@ -64,13 +64,8 @@ def _unbatched(model: str) -> Change:
     return Change(model, r"dynamic_batching \{ \}\n", "")
 
 
-def _spinning(between_operators: int, between_runs: int) -> tuple[Change, ...]:
-    """Whether the encoder's threads spin while they wait for the next operator, and for the next run."""
-    stop = int(not between_runs)
-    return (
-        Change(ENCODER.name, r'(allow_spinning" value: \{ string_value: )"1"', rf'\g<1>"{between_operators}"'),
-        Change(ENCODER.name, r'(force_spinning_stop" value: \{ string_value: )"1"', rf'\g<1>"{stop}"'),
-    )
+def _spinning() -> Change:
+    return Change(ENCODER.name, r'(allow_spinning" value: \{ string_value: )"0"', r'\g<1>"1"')
 
 
 ENGINE_POLICY = "default_queue_policy { max_queue_size: 64 }"
@@ -82,8 +77,7 @@ VARIANTS: Mapping[str, tuple[Change, ...]] = {
     "engines without a batcher": (_unbatched(ENCODER.name), _unbatched(RANKER.name)),
     "engines with a queue policy": (_policy(ENCODER.name, ENGINE_POLICY), _policy(RANKER.name, ENGINE_POLICY)),
     "recommend without its queue policy": (_policy(RECOMMEND.name, ""),),
-    "encoder threads that always sleep": _spinning(between_operators=0, between_runs=0),
-    "encoder threads that always spin": _spinning(between_operators=1, between_runs=1),
+    "encoder threads that spin": (_spinning(),),
     "two encoders of one thread": (_instances(ENCODER.name, 2), _threads(1)),
 }
 """Name → what it changes in the repository for the target cpu."""

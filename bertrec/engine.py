@@ -95,10 +95,8 @@ def _session(path: Path, threads: int, device: Device) -> Any:  # noqa: ANN401  
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Threads spin between the operators of a run, which is sooner than being woken for each; and sleep between runs, so that
-    # the core is free for the other engine, or for the server beside it.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # Waiting threads that spin take the core from the other engine, or from the server beside it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     there = onnxruntime.get_available_providers()
     wanted = [one for one in GPU_PROVIDERS if one[0] in there] if device is Device.GPU else []
     for first in range(len(wanted)):

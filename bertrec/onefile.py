@@ -104,8 +104,7 @@ def _session(path: Path, threads: int) -> Any:  # noqa: ANN401  # onnxruntime ne
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong is raised, and said there
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1")  # between operators, see bertrec/engine.py
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.register_custom_ops_library(onnxruntime_extensions.get_library_path())
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

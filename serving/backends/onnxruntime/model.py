@@ -9,7 +9,7 @@ ONNX Runtime that is installed. The fields read are the C++ backend's, and one t
                                                  and is taken from the installed package
     parameters intra_op_thread_count             threads inside an operator; 0: one per core
     parameters inter_op_thread_count             threads across operators
-    parameters session.…                         ONNX Runtime's own settings of a session, by their names (the stand-in only)
+    parameters session.intra_op.allow_spinning   "0": threads sleep while they wait (the stand-in only)
 
 Requests that the batcher hands over are joined into one run, as the C++ backend does; those of a model whose max_batch_size is 0
 are run one by one.
@@ -27,8 +27,7 @@ import onnxruntime
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
-SESSION = "session."
-"""How the names of a session's settings begin."""
+SPINNING = "session.intra_op.allow_spinning"
 EXTENSIONS = "libortextensions.so"
 
 Arrays = dict[str, NDArray[Any]]
@@ -99,9 +98,8 @@ def _options(config: Mapping[str, Any]) -> onnxruntime.SessionOptions:
     options.intra_op_num_threads = int(given.get("intra_op_thread_count", "0"))
     options.inter_op_num_threads = int(given.get("inter_op_thread_count", "0"))
     options.log_severity_level = 3
-    for key, value in given.items():
-        if key.startswith(SESSION):
-            options.add_session_config_entry(key, value)
+    if SPINNING in given:
+        options.add_session_config_entry(SPINNING, given[SPINNING])
     for library in config.get("model_operations", {}).get("op_library_filename", []):
         options.register_custom_ops_library(_installed_extensions() if library == EXTENSIONS else library)
     return options
