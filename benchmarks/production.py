@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks.edge import EdgeRun, EdgeSettings, edge_table, measure_edge
 from benchmarks.faults import SCENARIOS, FaultSettings, faults_page, faults_table, measure_faults
+from benchmarks.faults.outcome import row_of
 from benchmarks.latency import held_out_reviews, read_texts
 from benchmarks.machine import provenance
 from benchmarks.record import Record
@@ -22,7 +25,9 @@ def add_production(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     """The two commands' options."""
     faults = commands.add_parser("faults", help="break real servers under load, and hold every answer against the right one")
     faults.add_argument("--bundle", required=True, type=Path, metavar="bundles/NAME")
-    faults.add_argument("--only", default="", metavar="NAME,…", help=f"of {', '.join(SCENARIOS)} (default: all)")
+    faults.add_argument(
+        "--only", default="", metavar="NAME,…", help=f"of {', '.join(SCENARIOS)}; the others stay as measured (default: all)"
+    )
     faults.add_argument("--minutes", type=float, default=FaultSettings.minutes, help="of full load (default: %(default)g)")
     faults.add_argument("--overload-s", type=float, default=FaultSettings.overload_s, help="default: %(default)g")
     faults.add_argument("--output", type=Path, default=Path("benchmarks/results/faults.json"))
@@ -46,14 +51,24 @@ def faults(given: argparse.Namespace) -> int:
     origin, fingerprint = provenance(), Bundle.open(given.bundle).fingerprint
     for path in (given.output, given.page):
         path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [{**asdict(outcome), "lost": outcome.lost, "complaints": outcome.complaints} for outcome in outcomes]
-    write_json(
-        given.output, {"provenance": asdict(origin), "bundle": fingerprint, "settings": asdict(settings), "scenarios": rows}
-    )
-    given.page.write_text(faults_page(outcomes, origin, fingerprint), encoding="utf-8")
+    measured = {one.name: row_of(one, command=origin.command, commit=origin.commit) for one in outcomes}
+    rows = [*{**(_earlier(given.output, fingerprint) if only else {}), **measured}.values()]
+    rows.sort(key=lambda row: list(SCENARIOS).index(row["name"]))
+    content = {"provenance": asdict(origin), "bundle": fingerprint, "settings": asdict(settings), "scenarios": rows}
+    write_json(given.output, content)
+    given.page.write_text(faults_page(content), encoding="utf-8")
     show(faults_table(outcomes))
     say(f"written to {given.output} and {given.page}")
     return NOT_AS_IT_SHOULD_BE if any(outcome.complaints for outcome in outcomes) else 0
+
+
+def _earlier(path: Path, bundle: str) -> dict[str, dict[str, Any]]:
+    """Scenario → its row in a result of the same bundle; none where there is no such result."""
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    origin = {name: content["provenance"][name] for name in ("command", "commit")}
+    return {row["name"]: {**origin, **row} for row in content["scenarios"] if content["bundle"] == bundle}
 
 
 def _edge(given: argparse.Namespace) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +54,18 @@ class Outcome:
         if self.late_ms is not None and self.late_ms > SLACK_MS:
             found.append(f"p99.9 is {self.late_ms:.0f} ms beyond the deadline, accepted are {SLACK_MS:.0f}")
         return [*found, *self.broken]
+
+
+def row_of(outcome: Outcome, *, command: str, commit: str) -> dict[str, Any]:
+    """What the result keeps of a scenario: also what follows, and which command measured it at which commit."""
+    follows = {"lost": outcome.lost, "complaints": outcome.complaints}
+    return {**asdict(outcome), **follows, "command": command, "commit": commit}
+
+
+def outcome_of(row: Mapping[str, Any]) -> Outcome:
+    """What a row of the result says."""
+    values = {one.name: row[one.name] for one in fields(Outcome)}
+    return Outcome(**{**values, "broken": tuple(values["broken"])})
 
 
 class Count:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.table import Table
 
-from benchmarks.faults.outcome import SLACK_MS, Outcome
-from benchmarks.machine import Provenance
+from benchmarks.faults.outcome import SLACK_MS, Outcome, outcome_of
 
 COLUMNS = (
     "scenario",
@@ -42,13 +42,19 @@ def faults_table(outcomes: Sequence[Outcome]) -> Table:
     return table
 
 
-def faults_page(outcomes: Sequence[Outcome], origin: Provenance, bundle: str) -> str:
-    """The page, as Markdown."""
+def faults_page(content: Mapping[str, Any]) -> str:
+    """The page, as Markdown, of what the command wrote."""
+    origin = content["provenance"]
+    outcomes = [outcome_of(row) for row in content["scenarios"]]
+    by_command: dict[str, list[str]] = {}
+    for row in content["scenarios"]:
+        by_command.setdefault(f"`{row['command']}` at {row['commit'][:10]}", []).append(row["name"])
     lines = [
         "# What happens when something breaks",
         "",
-        f"Written by `{origin.command}` on {origin.measured[:10]} with bundle {bundle[:12]}; {origin.cpu}, {origin.cores} cores, "
-        f"tritonserver of nvidia-pytriton {origin.versions.get('nvidia-pytriton', 'unknown')}, Python {origin.python}.",
+        *[f"Written by {command}: {', '.join(names)}.  " for command, names in by_command.items()],
+        f"{origin['measured'][:10]}, bundle {content['bundle'][:12]}; {origin['cpu']}, {origin['cores']} cores, tritonserver of "
+        f"nvidia-pytriton {origin['versions'].get('nvidia-pytriton', 'unknown')}, Python {origin['python']}.",
         "",
         EXPLAINED,
         "",

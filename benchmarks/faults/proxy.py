@@ -58,7 +58,8 @@ class Proxy:
         server.settimeout(None)
         self._open |= {client, server}
         for source, sink, answers in ((client, server, False), (server, client, True)):
-            source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with contextlib.suppress(OSError):  # dropped already; the threads see it, and others are accepted on
+                source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self._pass_on, args=(source, sink, answers), daemon=True).start()
 
     def _pass_on(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.faults import FaultSettings, Outcome, faults_page, measure_faults
 from benchmarks.faults.asking import Asker, Known
+from benchmarks.faults.outcome import outcome_of, row_of
 from benchmarks.faults.proxy import Proxy
 from benchmarks.machine import provenance
 from client import Recommender, ServedBy
@@ -84,6 +85,15 @@ def test_the_command_writes_the_result_and_the_page(tiny_bundle: Path, tmp_path:
     assert scenario["calls"] == 2 * sum(path.is_file() for path in tiny_bundle.rglob("*"))
     assert scenario["complaints"] == []
     assert f"| flipped | {scenario['calls']} | 0 | 0 | no fallback |" in page.read_text()
+    content = json.loads(output.read_text())
+    content["scenarios"].insert(0, {**scenario, "name": "killed", "command": "an earlier one"})
+    output.write_text(json.dumps(content))
+    assert main(["faults", *given]) == 0
+    assert [row["name"] for row in json.loads(output.read_text())["scenarios"]] == ["killed", "flipped"]
+    assert "Written by `an earlier one`" in page.read_text()
+    output.write_text(json.dumps({**content, "bundle": "another"}))
+    assert main(["faults", *given]) == 0
+    assert [row["name"] for row in json.loads(output.read_text())["scenarios"]] == ["flipped"]
 
 
 def test_what_is_not_as_it_should_be_is_said() -> None:
@@ -94,7 +104,9 @@ def test_what_is_not_as_it_should_be_is_said() -> None:
     skipped = Outcome("disk", "the disk is full", skipped="mounting is not allowed")
     assert skipped.complaints == []
     assert replace(bad, with_fallback=False).lost == 0
-    page = faults_page([bad, skipped], provenance(), "0123456789abcdef")
+    rows = [row_of(one, command="python -m …", commit="f" * 40) for one in (bad, skipped)]
+    assert [outcome_of(row) for row in rows] == [bad, skipped]
+    page = faults_page({"provenance": asdict(provenance()), "bundle": "0123456789abcdef", "scenarios": rows})
     assert f"**Not as it should be: {said}.**" in page
     assert "- **disk**: the disk is full. Skipped: mounting is not allowed." in page
 
