@@ -28,6 +28,9 @@ TIMEOUT_S = 60.0
 WARM_UP_S = 0.3
 """Before each window, of the same load."""
 
+TURN = 8
+"""Texts that each way is asked before the next has its turn."""
+
 LATENCY, THROUGHPUT = "latency", "throughput"
 """The kinds of rows: of a round of requests in turns, and of one way's window under load."""
 
@@ -57,21 +60,26 @@ def asker(backend: Backend, question: Question | None = None) -> Ask:
 
 
 def in_turns(ways: Mapping[str, Ask], texts: Sequence[str], seconds: float) -> dict[str, list[float]]:
-    """Seconds of each request of each way: every text is asked of all ways, one right after another, until the time is over.
+    """Seconds of each request of each way: a few texts are asked of one way, then of the next, until the time is over.
 
-    Each way is first as often as the others. One text at least is asked of each.
+    Each way is first as often as the others. The first text of a turn is not kept: it finds the caches full of what another way
+    read, as no request to a server that is alone does. One text at least is kept of each.
     """
+    if not texts:
+        raise BertrecError("there are no texts to ask")
     found: dict[str, list[float]] = {name: [] for name in ways}
-    names, began = list(ways), time.perf_counter()
-    for number, text in enumerate(itertools.cycle(texts)):
-        first = number % len(names)
+    names, began, line = list(ways), time.perf_counter(), itertools.cycle(texts)
+    for number in itertools.count():
+        first, asked = number % len(names), list(itertools.islice(line, TURN))
         for name in (*names[first:], *names[:first]):
-            start = time.perf_counter()
-            ways[name](text)
-            found[name].append(time.perf_counter() - start)
+            for place, text in enumerate(asked):
+                start = time.perf_counter()
+                ways[name](text)
+                if place:
+                    found[name].append(time.perf_counter() - start)
         if time.perf_counter() - began >= seconds:
-            return found
-    raise BertrecError("there are no texts to ask")
+            break
+    return found
 
 
 def local_window(backend: Backend, texts: Sequence[str], *, callers: int, batch: int, seconds: float) -> Window:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.beside import Middle, in_turns
+from benchmarks.beside import TURN, Middle, in_turns
 from benchmarks.budget import budget, group, group_cpu_s, started_threads
 from benchmarks.compare import READERS
 from benchmarks.overhead import GRPC, HERE, HTTP, OverheadSettings, chosen_engines, found
@@ -115,11 +115,14 @@ def test_a_verdict_says_where_the_interval_leaves_it_open() -> None:
 def test_every_way_is_asked_of_every_text_and_is_first_as_often() -> None:
     said: list[tuple[str, str]] = []
     ways = {name: lambda text, name=name: said.append((name, text)) for name in "abc"}
-    seconds = in_turns(ways, ["red", "green", "blue", "teal"], 0.02)
-    assert len(seconds["a"]) == len(seconds["b"]) == len(seconds["c"]) == len(said) / 3
-    triples = [said[row : row + 3] for row in range(0, len(said), 3)]
-    assert all(len({name for name, _ in triple}) == 3 and len({text for _, text in triple}) == 1 for triple in triples)
-    first = Counter(triple[0][0] for triple in triples)
+    seconds = in_turns(ways, ["red", "green", "blue", "teal", "pink"], 0.02)
+    turns = [said[row : row + TURN] for row in range(0, len(said), TURN)]
+    assert all(len({name for name, _ in turn}) == 1 for turn in turns)
+    assert len(seconds["a"]) == len(seconds["b"]) == len(seconds["c"]) == (TURN - 1) * len(turns) / 3
+    triples = [turns[row : row + 3] for row in range(0, len(turns), 3)]
+    assert all(len({name for ((name, _), *_) in triple}) == 3 for triple in triples)
+    assert all(len({tuple(text for _, text in turn) for turn in triple}) == 1 for triple in triples)
+    first = Counter(triple[0][0][0] for triple in triples)
     assert max(first.values()) - min(first[name] for name in "abc") <= 1
 
 
