@@ -17,9 +17,9 @@ that weigh the interest vector and join the parts; and a python model that turns
 steps run bertrec's own code. The second has to read the options again, since an ensemble's steps share nothing but tensors."""
 
 METHOD = f"""\
-One tritonserver serves both; they share its encoder and take turns: a few texts each for the latency, window by window at {CLIENTS}
-clients, over gRPC. All of it runs on the same cores, the client too. Ratios are taken within rounds; their 95% interval is a
-bootstrap of the median over rounds. *Ahead* is who does better with an interval that does not hold 1. CPU is that of the
+One tritonserver serves both; they share its encoder and take turns: a few texts each for the latency, window by window at
+{CLIENTS} clients, over gRPC. All of it runs on the same cores, the client too. Ratios are taken within rounds; their 95% interval
+is a bootstrap of the median over rounds. *Ahead* is who does better with an interval that does not hold 1. CPU is that of the
 server's whole process group and of the client together. Texts an encoder run explain the rest: how many the batcher joined."""
 
 DECIDING = ("one text, p50 ms", f"{CLIENTS} clients, texts/s")

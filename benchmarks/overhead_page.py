@@ -16,8 +16,9 @@ LEAST_PART = 0.80
 """Of the throughput that the engine in-process reaches at its best, what Triton must reach at 16 clients."""
 
 METHOD = f"""\
-{TURN} texts at a time are asked of each way, then of the next, each way being first as often as the others; the first of a turn is
-not kept, since it finds the caches full of what another way read. p50 and p95 are taken within a round, the differences too, and the figures are medians over rounds with a 95% interval of them (bootstrap). Under load the ways
+{TURN} texts at a time are asked of each way, then of the next, each way being first as often as the others; the first of a
+turn is not kept, since it finds the caches full of what another way read. p50 and p95 are taken within a round, the differences
+too, and the figures are medians over rounds with a 95% interval of them (bootstrap). Under load the ways
 take turns, window by window: Triton has {CLIENTS} clients that ask one text at a time; in-process {CLIENTS} texts at a time
 are put to the engine in every way that seemed good, and Triton is held against the best of them. Every way ends with the same
 Python objects. The client's policies (retries, deadlines, the breaker) would stand before either and are left out.
