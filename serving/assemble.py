@@ -213,7 +213,7 @@ def _commands(target: Target, encoder: EngineRecord, packages: str) -> dict[str,
 def _packages(bundle: Bundle) -> str:
     """What the Python models import that NVIDIA's container lacks."""
     gates = Gates.load(bundle.folder / SIGNALS_FOLDER)
-    return "symspellpy tokenizers" + (" vaderSentiment" if SENTIMENT in gates.features else "")
+    return "editdistpy symspellpy tokenizers" + (" vaderSentiment" if SENTIMENT in gates.features else "")
 
 
 def _write_python_model(folder: Path, bundle: Bundle, engine: str) -> None:

@@ -192,7 +192,7 @@ def other_results() -> dict[str, Content]:
     tool: dict[str, Any] = {"tool": "lora", "minutes": 5.0, "cost": {"trained_parameters": 10, "peak_memory_mb": 900.0}}
     tool["asked"] = {"fused": {"as-written": {"first": 0.35, "difference": difference}}}
     found: dict[str, Any] = {"peers": peers, "overhead": {"rows": beside}, "bls": {"rows": beside}, "plan": {"rows": [plan]}}
-    load = {"clients": 8, "round": 0, "p50_ms": 5.0, "p99_ms": 9.0, "errors": {}}
+    load = {"clients": 8, "round": 0, "p50_ms": 5.0, "p99_ms": 9.0, "slowest_ms": 12.0, "errors": {}}
     batches = [{**load, "variant": name, "requests_per_s": rate} for name, rate in (("as shipped", 100.0), ("no delay", 90.0))]
     found |= {"batching": {"rows": batches}}
     found |= {"faults": {"scenarios": [scenario]}, "tools": {"rows": [tool]}}

@@ -95,7 +95,7 @@ def test_onnxruntime_gpu_without_cuda_falls_back_to_the_cpu_and_says_what_is_mis
     """With the package really installed, into an environment of its own: 250 MB, so only where pip brings it in a minute."""
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv/bin/python"
-    packages = [GPU_PACKAGE, "numpy<2", "tokenizers", "symspellpy"]
+    packages = [GPU_PACKAGE, "numpy<2", "tokenizers", "symspellpy", "editdistpy"]
     try:
         options = ["--quiet", "--disable-pip-version-check", "--retries", "0"]
         subprocess.run(
