@@ -138,7 +138,8 @@ def is_finished(file: Path, command: Sequence[str], fingerprint: str) -> bool:
 
 def _run(command: Sequence[str], limit_s: float) -> int:
     """The exit status of a command that is interrupted after ``limit_s``, and when this process is."""
-    with subprocess.Popen([sys.executable, "-m", "benchmarks", *command], start_new_session=True) as process:
+    called = [sys.executable, "-m", "benchmarks", *command]
+    with subprocess.Popen(called, start_new_session=True, preexec_fn=_heed_ctrl_c) as process:
         try:
             return process.wait(limit_s)
         except subprocess.TimeoutExpired:
@@ -147,6 +148,11 @@ def _run(command: Sequence[str], limit_s: float) -> int:
         except KeyboardInterrupt:
             _interrupt(process)
             raise
+
+
+def _heed_ctrl_c() -> None:
+    """A job in the background ignores Ctrl-C, and what it starts inherits that; the end of a share is heeded all the same."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _interrupt(process: subprocess.Popen[bytes]) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.everything import FINISHED, KEPT, SHARES, SHORT, Ran, Share, is_finished, run_all
+from benchmarks.everything import FINISHED, KEPT, SHARES, SHORT, STOP_S, Ran, Share, is_finished, run_all
 from bertrec.bundle import Bundle
 
 
@@ -59,6 +60,17 @@ def test_a_command_beyond_its_share_is_interrupted(tiny_bundle: Path, tmp_path: 
     run_all(tiny_bundle, tmp_path, ran, only=[Share("edge", 0.02, ("--repetitions", "1000"), ())])
     assert [one.verdict for one in ran] == [SHORT]
     assert ran[0].minutes >= 0.02
+
+
+def test_a_job_in_the_background_interrupts_too(tiny_bundle: Path, tmp_path: Path) -> None:
+    ran: list[Ran] = []
+    outside = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells start such jobs
+    try:
+        run_all(tiny_bundle, tmp_path, ran, only=[Share("latency", 0.02, ("--rounds", "1000000"), ())])
+    finally:
+        signal.signal(signal.SIGINT, outside)
+    assert [one.verdict for one in ran] == [SHORT]
+    assert 60 * ran[0].minutes < STOP_S  # it stopped by itself, and was not killed in the end
 
 
 def test_what_cannot_be_run_is_said(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

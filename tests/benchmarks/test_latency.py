@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.latency import Samples, held_out_reviews, of_length, ratios
+from tests.serving.processes import ROOT, heed_ctrl_c
 
 
 def test_every_sample_of_every_engine_is_kept(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,7 +53,7 @@ def test_an_interrupted_run_keeps_its_samples(tiny_bundle: Path, tmp_path: Path)
     texts.write_text("a green gown\na denim dress\n")
     arguments = ["latency", "--bundle", str(tiny_bundle), "--output", str(output), "--texts", str(texts)]
     command = [sys.executable, "-m", "benchmarks", *arguments, "--rounds", "1000000", "--threads", "1"]
-    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_ctrl_c) as process:
         try:
             until = time.monotonic() + 60.0
             while not (output.exists() and json.loads(output.read_text())["samples"]) and time.monotonic() < until:

@@ -14,6 +14,7 @@ import pytest
 
 from client.__main__ import main
 from tests.client import servers
+from tests.serving.processes import heed_ctrl_c
 from tests.tiny import attributes
 
 CHECKOUT = Path(__file__).parent.parent.parent
@@ -209,11 +210,6 @@ def test_help_names_the_program_as_it_was_called(capsys: pytest.CaptureFixture[s
     assert done.stdout.startswith("usage: python -m client recommend ")
 
 
-def _heed_ctrl_c() -> None:
-    """Shells start background jobs with SIGINT ignored, which children inherit; a person at a terminal has it not ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def test_answers_stream_and_ctrl_c_is_quiet(bundle: str) -> None:
     process = subprocess.Popen(
         [*COMMAND, "-", "--bundle", bundle, "--json"],
@@ -221,7 +217,7 @@ def test_answers_stream_and_ctrl_c_is_quiet(bundle: str) -> None:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=_heed_ctrl_c,
+        preexec_fn=heed_ctrl_c,
     )
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write(b"denim dress\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -53,3 +54,8 @@ def stub_of(server: int, model: str) -> int:
     processes = [one for one in members(server) if one != server and named in Path(f"/proc/{one}/cmdline").read_bytes()]
     (stub,) = processes
     return stub
+
+
+def heed_ctrl_c() -> None:
+    """Shells start background jobs with SIGINT ignored, which children inherit; a person at a terminal has it not ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
