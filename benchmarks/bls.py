@@ -28,12 +28,11 @@ from benchmarks.beside import (
 )
 from benchmarks.budget import Budget, budget
 from benchmarks.ensemble import EnsembleOptions, add_ensemble
-from benchmarks.overhead import CLIENTS, asked_texts, chosen_engines
+from benchmarks.overhead import CLIENTS, OverheadSettings, asked_texts, chosen_engines
 from benchmarks.record import Record
 from benchmarks.servers import Served, triton, triton_executions
 from bertrec.answers import Options, Recommendation
 from bertrec.bundle import Bundle, fastest
-from bertrec.checks import number
 from bertrec.errors import InvalidAnswer
 from bertrec.tensors import ENCODER
 from client.backends import Backend, connect
@@ -52,24 +51,10 @@ PROTOCOL = "grpc"
 
 
 @dataclass(frozen=True)
-class BlsSettings:
-    """seconds: of each window. rounds: windows that either gets. threads: cores for everything; 0 is all of them.
+class BlsSettings(OverheadSettings):
+    """The same choices, with more rounds: the two differ less than Triton and the engine in-process do."""
 
-    engines: encoder engines; none for fp32 and the fastest of the bundle. texts: how many different ones are asked.
-    Raises InvalidInput for what makes no measurement.
-    """
-
-    engines: tuple[str, ...] = ()
-    seconds: float = 3.0
     rounds: int = 12
-    threads: int = 0
-    texts: int = 1_000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        number("seconds", self.seconds, 0.01, 1e6)
-        number("rounds", self.rounds, 1, 1_000)
-        number("texts", self.texts, 1, 1_000_000)
 
 
 def measure_bls(bundle: Bundle, texts: Sequence[str], settings: BlsSettings, record: Record) -> None:
