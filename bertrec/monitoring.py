@@ -133,6 +133,7 @@ class _Topic:
     seen: int = 0
 
     def add(self, negative: bool, window: int) -> None:
+        """Take one more text; what is pushed out of the window counts as before it."""
         self.seen += 1
         self.recent.append(bool(negative))
         if len(self.recent) > window:
