@@ -40,11 +40,11 @@ class Change:
 
 
 def _delay(microseconds: int) -> Change:
-    return Change(RECOMMEND.name, r"dynamic_batching \{", f"dynamic_batching {{\n  max_queue_delay_microseconds: {microseconds}")
+    return _policy(RECOMMEND.name, f"max_queue_delay_microseconds: {microseconds}")
 
 
 def _preferred(size: int) -> Change:
-    return Change(RECOMMEND.name, r"dynamic_batching \{", f"dynamic_batching {{\n  preferred_batch_size: [ {size} ]")
+    return Change(RECOMMEND.name, r"dynamic_batching \{", f"dynamic_batching {{ preferred_batch_size: [ {size} ]")
 
 
 def _instances(model: str, count: int) -> Change:
@@ -57,7 +57,7 @@ def _threads(count: int) -> Change:
 
 def _policy(model: str, fields: str) -> Change:
     """Another batcher for the model: one with these fields."""
-    return Change(model, r"dynamic_batching \{(?: \}|\n(?:.*\n)*?\})\n", f"dynamic_batching {{ {fields} }}\n")
+    return Change(model, r"dynamic_batching \{ \}\n", f"dynamic_batching {{ {fields} }}\n")
 
 
 def _unbatched(model: str) -> Change:
@@ -76,7 +76,7 @@ VARIANTS: Mapping[str, tuple[Change, ...]] = {
     "two of recommend": (_instances(RECOMMEND.name, 2),),
     "engines without a batcher": (_unbatched(ENCODER.name), _unbatched(RANKER.name)),
     "engines with a queue policy": (_policy(ENCODER.name, ENGINE_POLICY), _policy(RANKER.name, ENGINE_POLICY)),
-    "recommend without its queue policy": (_policy(RECOMMEND.name, ""),),
+    "recommend with a queue policy": (_policy(RECOMMEND.name, "default_queue_policy { max_queue_size: 256 }"),),
     "encoder threads that spin": (_spinning(),),
     "two encoders of one thread": (_instances(ENCODER.name, 2), _threads(1)),
 }

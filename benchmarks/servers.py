@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from serving.assemble import MODELS_FOLDER, Target, assemble
 from serving.triton import TritonServer
 
 STOP_TIMEOUT_S = 15.0
+SETTLED_S = 0.02
+"""Between two readings of what a server has counted."""
 INTRA_OP = "intra_op_thread_count"
 """The parameter of encoder/configs/cpu.pbtxt."""
 CACHE_MB = 64
@@ -137,7 +140,19 @@ def running(urls: Mapping[str, str]) -> Iterator[Served]:
 
 
 def triton_executions(url: str, model: ModelSpec) -> Executions:
-    """What Triton's own statistics say of one of its models; an execution's time is that of input, inference and output."""
+    """What Triton's own statistics say of one of its models; an execution's time is that of input, inference and output.
+
+    Triton counts a request a moment after it has answered it, so they are read until they stand still.
+    """
+    found = _statistics(url, model)
+    while True:
+        time.sleep(SETTLED_S)
+        before, found = found, _statistics(url, model)
+        if found == before:
+            return found
+
+
+def _statistics(url: str, model: ModelSpec) -> Executions:
     try:
         statistics: Any = json.loads(_get(f"{url}/v2/models/{model.name}/stats"))["model_stats"][0]
     except OSError as error:

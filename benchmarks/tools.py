@@ -28,7 +28,7 @@ from train.run import Run, open_run, write_json
 TEXT_ALONE = "text alone"
 METRIC = "ndcg_at_10"
 QUERIES = ("as-written", "typos", "synonyms", "word-order")
-ATTACKED = ("none", "correct-spelling", "synonyms", "dropout", "swap", "typos", "all, adaptive", "fgm", "freelb")
+ATTACKED = ("none", "correct-spelling", "synonyms", "dropout", "swap", "typos", "all-adaptive", "fgm", "freelb")
 """The rows that are asked in all ways of ``QUERIES``; the other tools are not meant for it, and are asked as written."""
 BASE = "none"
 """The row that the others are held against."""
@@ -44,7 +44,7 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
     "swap": ("--augment", "swap"),
     "typos": ("--augment", "typos"),
     "crop": ("--augment", "crop"),
-    "all, adaptive": ("--augment", "synonyms,dropout,swap,typos,crop", "--augment-strength", "adaptive"),
+    "all-adaptive": ("--augment", "synonyms,dropout,swap,typos,crop", "--augment-strength", "adaptive"),
     "fgm": ("--adversarial", "fgm"),
     "freelb": ("--adversarial", "freelb"),
     "lora": ("--tuning", "lora"),
@@ -75,7 +75,7 @@ class ToolSettings:
 
     def folder(self, tool: str) -> Path:
         """The run of a row."""
-        return self.runs / f"{Path(self.data).name}-{tool.replace(', ', '-')}-{self.seed}"
+        return self.runs / f"{Path(self.data).name}-{tool}-{self.seed}"
 
 
 def measure_tools(settings: ToolSettings, output: Path) -> dict[str, Any]:

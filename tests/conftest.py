@@ -16,8 +16,8 @@ from tests import tiny
 if TYPE_CHECKING:
     from serving.triton import TritonServer
 
-NARROW_QUEUE = 4
-"""Requests that the recommend of narrow_triton lets wait."""
+NARROW_QUEUE = 128
+"""Texts that the recommend of narrow_triton lets wait."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -69,7 +69,7 @@ def narrow_triton(tmp_path_factory: pytest.TempPathFactory, triton_repository: P
 
     repository = shutil.copytree(triton_repository, tmp_path_factory.mktemp("repository") / "narrow")
     config = repository / "models/recommend/configs/cpu.pbtxt"
-    config.write_text(re.sub(r"max_queue_size: \d+", f"max_queue_size: {NARROW_QUEUE}", config.read_text()))
+    config.write_text(re.sub(r'(most_waiting_texts" .*: ")\d+', rf"\g<1>{NARROW_QUEUE}", config.read_text()))
     with TritonServer(repository) as server:
         yield server
 

@@ -9,6 +9,7 @@ engine files) and ``engine.txt`` (the name of the encoder engine). Runs on Pytho
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections import OrderedDict
@@ -36,6 +37,7 @@ from bertrec.tensors import (  # noqa: E402
     EMBED,
     ENCODER,
     MATCH,
+    MAX_BATCH_SIZE,
     OPTIONS,
     QUESTIONS,
     RECOMMEND,
@@ -47,13 +49,20 @@ from bertrec.tensors import (  # noqa: E402
 MOST_CHARACTERS = 1000
 """Of an error's message, which may quote what was sent; gRPC refuses to carry more than 8 KiB of it."""
 
+MOST_WAITING = "most_waiting_texts"
+"""The configuration's parameter: so many texts may wait; whoever comes behind them is told at once. Without it, all may."""
+
 CACHE_VARIABLE = "BERTREC_CACHE_MB"
 """How many MiB of answers to keep; 0, or not set: none."""
+
+PRIORITY = "bertrec_priority"
+"""A request's own parameter: 1, the default, or more for work that may wait. Triton's own ``priority`` needs a queue policy."""
 
 MIB = 2**20
 
 COUNTERS = {
     "texts": "Texts that were answered",
+    "refused_texts": "Texts that were refused, for as many waited as may",
     "cache_hits": "Texts that were answered from the cache",
     "truncated_texts": "Texts that were longer than the encoder reads",
     "tokens": "Tokens that the encoder read, padding aside",
@@ -80,6 +89,10 @@ class Asked:
     cached: list[bytes] | None = None
     queries: Sequence[Any] = ()
     error: Exception | None = None
+
+
+class Full(Exception):
+    """More wait than may."""
 
 
 class Cache:
@@ -154,6 +167,8 @@ class TritonPythonModel:
         """Open the bundle. The version of the engines to ask is this model's own, so that a rolling update never mixes two."""
         version = int(args["model_version"])
         self._spec = next(spec for spec in QUESTIONS if spec.name == args["model_name"])
+        given = json.loads(args["model_config"])["parameters"].get(MOST_WAITING, {})
+        self._most_waiting = int(given.get("string_value", sys.maxsize))
         # Those of "recommend" alone: the names would mean something else in each model.
         self._counters = Counters(version) if self._spec is RECOMMEND else None
         self._cache = Cache(int(os.environ.get(CACHE_VARIABLE) or 0) * MIB if self._spec is RECOMMEND else 0)
@@ -164,9 +179,22 @@ class TritonPythonModel:
             engine=(HERE / "engine.txt").read_text(encoding="utf-8").strip(),
         )
 
-    def execute(self, requests: Sequence[Any]) -> list[Any]:
+    def execute(self, requests: Sequence[Any]) -> None:
+        """Answer all that waits, as soon as each is known: what is beyond the bound is refused at once, the rest runs in batches.
+
+        Triton hands over everything that waits, since the configuration's max_batch_size is beyond what can wait here.
+        """
+        waiting = sorted((request for request in requests if not _gave_up(request)), key=_priority)
+        taken, beyond = _bounded(waiting, self._most_waiting)
+        for request in beyond:
+            self._count("refused_texts", _texts(request))
+            _send(request, _refuse(Full(f"{self._spec.name} lets {self._most_waiting} texts wait")))
+        for batch in taken:
+            for request, response in zip(batch, self._answers([self._read(request) for request in batch]), strict=True):
+                _send(request, response)
+
+    def _answers(self, asked: Sequence[Asked]) -> list[Any]:
         """One response for each request: all that can be answered run as one batch, the others get an error of their own."""
-        asked = [self._read(request) for request in requests]
         queries = [query for one in asked for query in one.queries]
         try:
             answers = iter(self._service.answer(queries) if queries else [])
@@ -178,6 +206,8 @@ class TritonPythonModel:
         try:
             texts = _strings(request, TEXT.name)
             options = _strings(request, OPTIONS.name) if OPTIONS in self._spec.inputs else [""] * len(texts)
+            if len(texts) > MAX_BATCH_SIZE:
+                raise InvalidInput(f"{len(texts)} texts in one request; accepted are at most {MAX_BATCH_SIZE}")
             keys = list(zip(texts, options, strict=True))
             if cached := self._cache.get(keys):
                 return Asked(keys, cached)
@@ -219,6 +249,46 @@ class TritonPythonModel:
             return run(inputs)
 
         return counted
+
+
+def _bounded(requests: Sequence[Any], most_waiting: int) -> tuple[list[list[Any]], list[Any]]:
+    """The requests in batches of at most ``MAX_BATCH_SIZE`` texts, first come first served; and those beyond the bound."""
+    batches: list[list[Any]] = []
+    beyond, waiting, room = [], 0, 0
+    for request in requests:
+        texts = _texts(request)
+        if waiting and waiting + texts > most_waiting:
+            beyond.append(request)
+            continue
+        if texts > room or not batches:
+            batches.append([])
+            room = MAX_BATCH_SIZE
+        batches[-1].append(request)
+        room -= texts
+        waiting += texts
+    return batches, beyond
+
+
+def _texts(request: Any) -> int:  # noqa: ANN401
+    return len(pb_utils.get_input_tensor_by_name(request, TEXT.name).as_numpy())
+
+
+def _priority(request: Any) -> int:  # noqa: ANN401
+    """Which requests go first: the smaller number. What is not a number is of priority 1."""
+    given = json.loads(request.parameters() or "{}").get(PRIORITY, 1)
+    return given if isinstance(given, int) else 1
+
+
+def _gave_up(request: Any) -> bool:  # noqa: ANN401
+    """Whether nobody waits for the answer any more; then it is refused, for Triton wants one for each request."""
+    if not request.is_cancelled():
+        return False
+    _send(request, pb_utils.InferenceResponse(error=pb_utils.TritonError("cancelled", pb_utils.TritonError.CANCELLED)))
+    return True
+
+
+def _send(request: Any, response: Any) -> None:  # noqa: ANN401
+    request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
 def _tensor(output: TensorSpec, rows: Sequence[Any]) -> Any:  # noqa: ANN401
@@ -263,6 +333,6 @@ def _refuse(error: Exception) -> Any:  # noqa: ANN401
     if isinstance(error, InvalidInput):
         code, message = codes.INVALID_ARG, str(error)
     else:
-        code = codes.UNAVAILABLE if isinstance(error, Unavailable) else codes.INTERNAL
-        message = f"{type(error).__name__}: {error}"
+        code = codes.UNAVAILABLE if isinstance(error, Unavailable | Full) else codes.INTERNAL
+        message = f"Exceeds maximum queue size: {error}" if isinstance(error, Full) else f"{type(error).__name__}: {error}"
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(message[:MOST_CHARACTERS], code))

@@ -65,21 +65,14 @@ CANNOT = (
     "answer from the cache that `recommend` keeps, which would have to stand before the first step and after the last",
     "read its versions once: each step's is fixed in the configuration or is the newest at that moment, so an update can mix "
     "bundles within an answer",
-    "refuse at its own queue: each step has one of its own, and a request may be turned away after its encoder has run",
+    "bound what waits: each step has a queue of its own, and a request would be turned away after its encoder has run",
 )
 """What the ensemble of the same function is not."""
 
 _CONFIG_TYPES = {"INT64": "TYPE_INT64", "FP32": "TYPE_FP32", "BYTES": "TYPE_STRING"}
 
 _BATCHING = """\
-dynamic_batching {
-  default_queue_policy {
-    timeout_action: REJECT
-    default_timeout_microseconds: 5000000
-    allow_timeout_override: true
-    max_queue_size: 256
-  }
-}
+dynamic_batching { }
 instance_group [ { count: 1 kind: KIND_CPU } ]
 """
 """As recommend/configs/cpu.pbtxt has it."""

@@ -31,7 +31,7 @@ def overloaded(stage: Stage) -> Outcome:
     queue = max(1, stage.many_clients // QUEUE_PART)
     what = f"{stage.many_clients} clients without a pause for {stage.overload_s:g} s, a queue of {queue}, no fallback"
     repository = shutil.copytree(stage.repository, stage.folder / "short-queue")
-    apply([Change(RECOMMEND.name, r"max_queue_size: \d+", f"max_queue_size: {queue}")], repository)
+    apply([Change(RECOMMEND.name, r'(most_waiting_texts" .*: ")\d+', rf"\g<1>{queue}")], repository)
     with stage.server(repository) as server, stage.asking(server.grpc_url, fallback=False) as asker:
         with asker.load(stage.many_clients):
             time.sleep(stage.overload_s)

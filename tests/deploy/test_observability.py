@@ -98,7 +98,7 @@ def test_every_alert_says_what_to_do() -> None:
 
 
 def test_the_queue_alert_is_at_half_of_the_queue() -> None:
-    found = re.search(r"max_queue_size: (\d+)", (TEMPLATES / "recommend/configs/cpu.pbtxt").read_text(encoding="utf-8"))
+    found = re.search(r'most_waiting_texts" .*: "(\d+)', (TEMPLATES / "recommend/configs/cpu.pbtxt").read_text(encoding="utf-8"))
     assert found is not None
     [rule] = [rule for rule in rules() if rule.get("alert") == "BertrecQueueFilling"]
     assert float(rule["expr"].rpartition(">")[2]) == int(found[1]) / 2
