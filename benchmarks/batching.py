@@ -64,8 +64,13 @@ def _unbatched(model: str) -> Change:
     return Change(model, r"dynamic_batching \{ \}\n", "")
 
 
-def _spinning() -> Change:
-    return Change(ENCODER.name, r'(allow_spinning" value: \{ string_value: )"0"', r'\g<1>"1"')
+def _waiting(*, spin: str, only_in_a_run: str = "0") -> Change:
+    """How the encoder's threads wait for work."""
+    return Change(
+        ENCODER.name,
+        r'(parameters \{ key: "session.)intra_op.allow_spinning(" value: \{ string_value: )"1"(.*\n)',
+        rf'\g<1>intra_op.allow_spinning\g<2>"{spin}"\g<3>\g<1>force_spinning_stop\g<2>"{only_in_a_run}"\g<3>',
+    )
 
 
 ENGINE_POLICY = "default_queue_policy { max_queue_size: 64 }"
@@ -77,7 +82,8 @@ VARIANTS: Mapping[str, tuple[Change, ...]] = {
     "engines without a batcher": (_unbatched(ENCODER.name), _unbatched(RANKER.name)),
     "engines with a queue policy": (_policy(ENCODER.name, ENGINE_POLICY), _policy(RANKER.name, ENGINE_POLICY)),
     "recommend with a queue policy": (_policy(RECOMMEND.name, "default_queue_policy { max_queue_size: 256 }"),),
-    "encoder threads that spin": (_spinning(),),
+    "encoder threads that sleep": (_waiting(spin="0"),),
+    "encoder threads that spin in a run only": (_waiting(spin="1", only_in_a_run="1"),),
     "two encoders of one thread": (_instances(ENCODER.name, 2), _threads(1)),
 }
 """Name → what it changes in the repository for the target cpu."""

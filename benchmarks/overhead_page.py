@@ -25,9 +25,10 @@ Python objects. The client's policies (retries, deadlines, the breaker) would st
 
 **The budget**: the client, tritonserver and its Python processes are held to the same cores (affinity, read back for every
 process), and the encoder has a thread for each (read back from the running server; in-process, counted as the engines opened).
-Triton's ranker has one thread, as it is configured; in-process it has the encoder's number. What Triton and the client need
-besides comes out of the same cores. CPU seconds are those of tritonserver's whole process group and, apart from it, of the
-client; user and system."""
+Triton's ranker has one thread, as it is configured; in-process it has the encoder's number. Triton's encoder threads spin
+while they wait for the next run, and those in-process sleep, each as shipped ([what that is worth](decisions/batching.md)).
+What Triton and the client need besides comes out of the same cores. CPU seconds are those of tritonserver's whole process
+group and, apart from it, of the client; user and system."""
 
 
 @dataclass(frozen=True)

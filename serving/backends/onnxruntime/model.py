@@ -2,7 +2,7 @@
 
 Triton takes a folder ``backends/<name>/model.py`` as a *python-based backend*: it serves every model whose config says
 ``backend: "<name>"``. So the configs that NVIDIA's container serves with its C++ backend are served as they stand, by the
-ONNX Runtime that is installed. The fields read are the C++ backend's, and one that it lacks:
+ONNX Runtime that is installed. The fields read are the C++ backend's, and two that it lacks:
 
     default_model_filename                       the file in the version's folder; model.onnx if not given
     model_operations op_library_filename         libraries of custom operators; libortextensions.so is onnxruntime-extensions',
@@ -10,6 +10,7 @@ ONNX Runtime that is installed. The fields read are the C++ backend's, and one t
     parameters intra_op_thread_count             threads inside an operator; 0: one per core
     parameters inter_op_thread_count             threads across operators
     parameters session.intra_op.allow_spinning   "0": threads sleep while they wait (the stand-in only)
+    parameters session.force_spinning_stop       "1": they spin inside a run only (the stand-in only)
 
 Requests that the batcher hands over are joined into one run, as the C++ backend does; those of a model whose max_batch_size is 0
 are run one by one.
@@ -27,7 +28,8 @@ import onnxruntime
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
-SPINNING = "session.intra_op.allow_spinning"
+SESSION = ("session.intra_op.allow_spinning", "session.force_spinning_stop")
+"""ONNX Runtime's own settings that a configuration may have."""
 EXTENSIONS = "libortextensions.so"
 
 Arrays = dict[str, NDArray[Any]]
@@ -98,8 +100,9 @@ def _options(config: Mapping[str, Any]) -> onnxruntime.SessionOptions:
     options.intra_op_num_threads = int(given.get("intra_op_thread_count", "0"))
     options.inter_op_num_threads = int(given.get("inter_op_thread_count", "0"))
     options.log_severity_level = 3
-    if SPINNING in given:
-        options.add_session_config_entry(SPINNING, given[SPINNING])
+    for name in SESSION:
+        if name in given:
+            options.add_session_config_entry(name, given[name])
     for library in config.get("model_operations", {}).get("op_library_filename", []):
         options.register_custom_ops_library(_installed_extensions() if library == EXTENSIONS else library)
     return options
