@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.labels import RANKERS, LabelSettings, labels_table, measure_labels
+from benchmarks.labels import RANKERS, LabelSettings, labels_page, labels_table, measure_labels
 from bertrec.errors import InvalidInput
 from tests import tiny
 from train.settings import PRESETS, Preset
@@ -28,6 +28,11 @@ def test_every_share_is_measured_with_every_method(tiny_backbone: Path, tmp_path
     console = Console(width=140, record=True, file=io.StringIO())
     console.print(labels_table(content))
     assert f"{fused[0.3, 'self-training']:.4f}" in console.export_text()
+    page = labels_page(content)
+    assert f"| method | 30% ({texts[0.3]} texts) | 100% ({texts[1.0]} texts) |" in page
+    (line,) = [line for line in page.partition("## Text alone")[0].splitlines() if line.startswith("| self-training |")]
+    assert line.startswith(f"| self-training | {fused[0.3, 'self-training']:.4f} (")
+    assert line.endswith(" min | – |")
 
 
 def test_no_share_is_refused() -> None:
