@@ -11,8 +11,6 @@ from pathlib import Path
 from benchmarks.capacity import add_capacity
 from benchmarks.commands import add_commands
 from benchmarks.compare import change_table, compare_results
-from benchmarks.engines import measure_engines
-from benchmarks.engines_page import engines_page
 from benchmarks.everything import add_all
 from benchmarks.latency_command import add_latency
 from benchmarks.machine import provenance
@@ -24,7 +22,7 @@ from benchmarks.report import add_report
 from bertrec.errors import InvalidInput
 from train.command import run_command
 from train.progress import say, show
-from train.run import write_json
+from train.records import write_json
 from train.sources import BUNDLED, FETCHED
 
 PRESETS = ("quick", "full")
@@ -82,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     labels.add_argument("--seed", type=int, default=0)
     labels.add_argument("--runs", type=Path, default=Path("runs/labels"), help="where runs are kept, and reused")
     labels.add_argument("--output", type=Path, default=Path("benchmarks/results/labels.json"))
+    labels.add_argument("--page", type=Path, default=Path("docs/labels.md"))
     tools = commands.add_parser("tools", help="what each tool of transfer learning gains and costs, a fit for each")
     tools.add_argument("--data", default="clothing", metavar="DIR|NAME")
     tools.add_argument("--seed", type=int, default=0)
@@ -105,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
 def _labels(given: argparse.Namespace) -> int:
     import dataclasses
 
-    from benchmarks.labels import LabelSettings, labels_table, measure_labels
+    from benchmarks.labels import LabelSettings, labels_page, labels_table, measure_labels
 
     try:
         shares = tuple(float(share) for share in _names(given.shares))
@@ -115,8 +114,9 @@ def _labels(given: argparse.Namespace) -> int:
     content = measure_labels(given.data, LabelSettings(base, shares, given.max_minutes), given.runs)
     given.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(given.output, content)
+    given.page.write_text(labels_page(content), encoding="utf-8")
     show(labels_table(content))
-    say(f"written to {given.output}")
+    say(f"written to {given.output} and {given.page}")
     return 0
 
 
@@ -138,6 +138,9 @@ def _tools(given: argparse.Namespace) -> int:
 
 
 def _engines(given: argparse.Namespace) -> int:
+    from benchmarks.engines import measure_engines
+    from benchmarks.engines_page import engines_page
+
     content = measure_engines(given.run, given.bundles, given.page.with_suffix(""), once=given.once)
     given.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(given.output, content)

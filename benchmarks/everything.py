@@ -24,7 +24,7 @@ from bertrec.bundle import Bundle
 from bertrec.errors import InvalidInput
 from train.command import INTERRUPTED
 from train.progress import say, show
-from train.run import source_commit
+from train.records import source_commit
 
 STOP_S = 30.0
 """What an interrupted command gets to stop its servers."""

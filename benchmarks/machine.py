@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from train.run import source_commit
+from train.records import source_commit
 
 _PACKAGES = ("bertrec", "numpy", "onnxruntime", "tokenizers", "tritonclient", "nvidia-pytriton")
 _FLAGS_THAT_MATTER = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16")

@@ -16,7 +16,7 @@ from benchmarks.machine import provenance
 from benchmarks.record import Record
 from bertrec.bundle import Bundle
 from train.progress import say, show
-from train.run import write_json
+from train.records import write_json
 
 NOT_AS_IT_SHOULD_BE = 1
 

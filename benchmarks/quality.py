@@ -37,8 +37,9 @@ from train.fit import fit
 from train.measure import SLICED
 from train.multilingual import MULTILINGUAL_BACKBONE
 from train.progress import say
+from train.records import write_json
 from train.report import AS_WRITTEN, ROWS, read_per_query
-from train.run import Run, write_json
+from train.run import Run
 from train.settings import PRESETS, FitSettings, Preset
 from train.sources import BUNDLED, FETCHED, load_dataset
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import provenance
-from train.run import write_json
+from train.records import write_json
 
 KEPT = "interrupted; what was measured is kept"
 """What the commands that write a record say on Ctrl-C."""

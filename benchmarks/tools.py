@@ -23,7 +23,8 @@ from train.compare import compare
 from train.evaluate import evaluate
 from train.progress import say
 from train.rankers import FUSED
-from train.run import Run, open_run, write_json
+from train.records import write_json
+from train.run import Run, open_run
 
 TEXT_ALONE = "text alone"
 METRIC = "ndcg_at_10"

@@ -35,7 +35,8 @@ from export.timing import time_engines
 from export.verdict import DEFAULT_BUDGETS, REJECTED, Budgets
 from train.evaluate import run_dataset, run_examples
 from train.progress import say
-from train.run import Run, source_commit
+from train.records import source_commit
+from train.run import Run
 from train.states import encode_tokens
 
 TINY_BELOW_BYTES = 8_000_000

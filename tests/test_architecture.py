@@ -150,6 +150,11 @@ def test_nothing_is_unpickled(stage: str) -> None:
     assert wrong == []
 
 
+def test_nothing_is_measured_in_a_process_that_has_loaded_torch() -> None:
+    code = "import sys, benchmarks.__main__; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=False).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("source", "unpickles"),
     [

@@ -33,7 +33,8 @@ from train.evaluate import held_out, primary_attribute, ranked, run_dataset, run
 from train.examples import OWN_TEXT, UNSEEN, Examples, Pairs
 from train.metrics import CUTOFF, ndcg
 from train.rankers import Encode, fused_ranker
-from train.run import Run, write_json
+from train.records import write_json
+from train.run import Run
 
 FAIRNESS_FILE = "fairness.json"
 FEWEST = 30

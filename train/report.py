@@ -19,7 +19,8 @@ from rich.table import Table
 
 from bertrec.errors import InvalidRun
 from train.bootstrap import CONFIDENCE, RESAMPLES, Estimate
-from train.run import METRICS_FILE, Run, write_json
+from train.records import write_json
+from train.run import METRICS_FILE, Run
 
 AS_WRITTEN = "as-written"
 PER_QUERY_FILE = "per_query.npz"

@@ -14,8 +14,6 @@ heads/              sentiment and topics, once ``python -m train heads`` has bee
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
@@ -28,6 +26,7 @@ from numpy.typing import NDArray
 
 from bertrec.errors import InvalidRun
 from train.data import Dataset
+from train.records import source_commit, write_json
 from train.settings import FitSettings
 
 SCHEMA_VERSION = 2
@@ -149,23 +148,6 @@ def open_run(folder: str | Path) -> Run:
     if not run.finished:
         raise InvalidRun(f"{folder} holds a run that is not finished; the same fit command continues it")
     return run
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON as a whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
-
-
-def source_commit() -> str:
-    """The checkout's commit, or ``unknown`` outside of one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return "unknown"
-    return done.stdout.strip() or "unknown"
 
 
 def _read(folder: Path) -> Run:

@@ -24,7 +24,8 @@ from train.evaluate import held_out, run_examples
 from train.examples import UNSEEN, Pairs, cleaned
 from train.formats import SUFFIXES, read_table
 from train.rankers import RunRanker, fused_ranker
-from train.run import Run, write_json
+from train.records import write_json
+from train.run import Run
 
 THRESHOLD_FILE = "threshold.json"
 NO_ANSWER = "no answer"

@@ -34,7 +34,8 @@ from bertrec.errors import InvalidData, InvalidInput, InvalidRun
 from bertrec.tensors import GRAPH
 from train.fit import fit
 from train.progress import say
-from train.run import Run, open_run, write_json
+from train.records import write_json
+from train.run import Run, open_run
 from train.settings import FitSettings
 from train.sources import load_dataset
 

@@ -41,7 +41,7 @@ def add_peers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _peers(given: argparse.Namespace) -> int:
     """Measure, and write what there is however it ends."""
     from benchmarks.peers.findings import findings
-    from benchmarks.peers.material import prepare
+    from benchmarks.peers.prepare import prepare
     from train.run import open_run
 
     settings = PeersSettings(rounds=given.rounds, singly=given.singly, together=given.together, threads=given.threads)

@@ -28,7 +28,7 @@ Rank = Callable[[Sequence[str]], NDArray[np.int64]]
 class Setup:
     """What a peer loads.
 
-    variant: how the library is used, such as ``onnx-O3``. material: the folder that benchmarks/peers/material.py wrote. own: a
+    variant: how the library is used, such as ``onnx-O3``. material: the folder that benchmarks/peers/prepare.py wrote. own: a
     folder of this peer's, kept for the next run. bundle: of bertrec's own engines; empty for the others.
     """
 

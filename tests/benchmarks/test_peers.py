@@ -19,9 +19,10 @@ from benchmarks.__main__ import main
 from benchmarks.peers import measure, venvs
 from benchmarks.peers.catalogue import OPENVINO, PEERS, Environment, Peer, chosen_peers, own_peers
 from benchmarks.peers.findings import compared, findings, speeds
-from benchmarks.peers.material import Material, prepare
+from benchmarks.peers.material import Material
 from benchmarks.peers.measure import OFFLINE, PeerRuns, PeersSettings, measure_peers, own_folder, peers_of
 from benchmarks.peers.page import peers_page
+from benchmarks.peers.prepare import prepare
 from benchmarks.peers.process import PeerFailed, PeerProcess
 from benchmarks.peers.setup import Setup, best_items, mean_of_tokens
 from benchmarks.peers.venvs import NotInstalled, environment_python

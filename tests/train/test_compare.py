@@ -14,8 +14,9 @@ from bertrec.errors import InvalidInput, InvalidRun
 from train.__main__ import main
 from train.bootstrap import Estimate
 from train.compare import compare
+from train.records import write_json
 from train.report import Evaluation, Group, write_evaluation
-from train.run import SCHEMA_VERSION, Run, write_json
+from train.run import SCHEMA_VERSION, Run
 
 BETTER, WORSE = np.asarray([1, 1, 2, 1, 0, 3] * 30), np.asarray([1, 2, 3, 1, 0, 12] * 30)
 Write = Callable[..., Run]

@@ -19,7 +19,8 @@ from train.clothing import load_clothing
 from train.evaluate import evaluate
 from train.fairness import FAIRNESS_FILE, FEWEST, fairness, refusals, segment
 from train.fit import fit
-from train.run import Run, write_json
+from train.records import write_json
+from train.run import Run
 from train.settings import PRESETS, Preset
 
 

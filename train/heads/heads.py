@@ -37,7 +37,8 @@ from train.heads.tasks import UNLABELLED, Task, make_tasks
 from train.multi_task import HeadsKind
 from train.progress import say
 from train.rankers import InterestVectors
-from train.run import METRICS_FILE, Run, source_commit, write_json
+from train.records import source_commit, write_json
+from train.run import METRICS_FILE, Run
 
 HEADS_FOLDER = "heads"
 WEIGHTS_FILE = "heads.safetensors"

@@ -33,7 +33,8 @@ from train.passes import learn_pass
 from train.precision import autocast, loss_scaler
 from train.progress import progress, say
 from train.rankers import InterestVectors
-from train.run import Run, source_commit, write_json
+from train.records import source_commit, write_json
+from train.run import Run
 from train.states import length_sorted_batches
 
 JUDGING_TEXTS = 1_000

@@ -31,7 +31,8 @@ from train.optimise import Training
 from train.passes import learn_pass
 from train.progress import progress, say
 from train.rankers import fused_ranker
-from train.run import Run, source_commit, write_json
+from train.records import source_commit, write_json
+from train.run import Run
 from train.states import BATCH, encode_tokens, length_sorted_batches, padded
 from train.students.bert import keep_layers, prune
 from train.students.contract import (
