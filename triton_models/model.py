@@ -182,7 +182,9 @@ class TritonPythonModel:
     def execute(self, requests: Sequence[Any]) -> None:
         """Answer all that waits, as soon as each is known: what is beyond the bound is refused at once, the rest runs in batches.
 
-        Triton hands over everything that waits, since the configuration's max_batch_size is beyond what can wait here.
+        Triton hands over everything that waits, since the configuration's max_batch_size is beyond what can wait here. Each
+        response is sent by its request: a list that is returned is one message, and a server that was held up (SIGSTOP for a
+        second and a half) was seen to take it as the answer to the requests that it handed over next.
         """
         waiting = sorted((request for request in requests if not _gave_up(request)), key=_priority)
         taken, beyond = _bounded(waiting, self._most_waiting)
