@@ -208,11 +208,11 @@ def tools(content: Content, title: str) -> Section:
             row["tool"],
             f"{row['asked']['fused']['as-written']['first']:.4f}",
             "{value:+.4f} ({low:+.4f}…{high:+.4f})".format(**row["asked"]["fused"]["as-written"]["difference"]),
-            f"{row['minutes']:.1f}",
+            f"{row['cpu_minutes']:.1f}",
             f"{row['cost']['trained_parameters']:,}",
             f"{row['cost']['peak_memory_mb']:,.0f}",
         ]
         for row in content["rows"]
     ]
-    heads = ("tool", "NDCG@10, fused", "to none (95%)", "minutes", "parameters trained", "peak, MB")
+    heads = ("tool", "NDCG@10, fused", "to none (95%)", "CPU minutes", "parameters trained", "peak, MB")
     return Section("tools", title, origin_of(content), (), (), (Grid("A fit for each", heads, rows),))
