@@ -178,6 +178,8 @@ def tools_page(content: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [_line(row) for row in content["rows"]]
+    if missing := [name for name in TOOLS if name not in {row["tool"] for row in content["rows"]}]:
+        lines += ["", f"Not measured yet: {', '.join(missing)}."]
     return "\n".join(lines) + "\n"
 
 
