@@ -15,9 +15,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bertrec.checks import number
 from bertrec.errors import BertrecError, ServerFailed, Unavailable
 from serving import _supervise
 from serving._flags import Ports, equivalent_commands
+from serving._pulse import Pulse
 from serving._restarts import MOST_RESTARTS, Restarts
 from serving._watch import Watch
 from serving.assemble import Target, assemble, describe
@@ -34,6 +36,9 @@ CONTROL_KEY = "CONTROL_KEY"
 """The environment variable that holds the key of a server that ``up`` did not start, as in the commands of ``up --dry-run``."""
 POLL_S = 0.2
 WATCH_S = 1.0
+ANSWER_WITHIN_S = 30.0
+ASKED = 3
+"""How often a server is asked before it is taken for one that hangs."""
 EXAMPLE_TEXT = "a warm coat that is not bulky"
 
 
@@ -65,6 +70,13 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--log", type=Path, metavar="FILE", help="where Triton's own log goes")
     up.add_argument("--cache-mb", default=0, type=int, metavar="N", help="keep answers in so many MiB (default: 0, none)")
     up.add_argument("--repository", type=Path, metavar="DIR", help="serve this one, which can be updated while it is served")
+    up.add_argument(
+        "--answer-within",
+        default=ANSWER_WITHIN_S,
+        type=float,
+        metavar="SECONDS",
+        help=f"a server that answers nothing for so long is started again (default: {ANSWER_WITHIN_S:g}; 0: it is not asked)",
+    )
     up.add_argument("--no-restart", action="store_true", help="end when the server dies, instead of starting it again")
     up.add_argument("--dry-run", action="store_true", help="print the commands that would serve the same elsewhere, and end")
 
@@ -101,8 +113,9 @@ def _assemble(given: argparse.Namespace) -> int:
 
 
 def _up(given: argparse.Namespace) -> int:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    number("--answer-within", given.answer_within, 0.0, 3600.0)
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, _interrupt)
     if not given.dry_run:
         print(f"starting Triton on {given.bundle or given.repository} …", flush=True)
     try:
@@ -144,7 +157,7 @@ def _serve(given: argparse.Namespace, repository: Path, ports: Ports) -> int:
                 if not told:
                     _tell(server)
                     told = True
-                _watch(server)
+                _watch(server, given.answer_within)
         except ServerFailed as error:
             if not told:  # what does not start the first time is not mended by starting it again
                 raise
@@ -163,15 +176,19 @@ def _server(given: argparse.Namespace, repository: Path, ports: Ports) -> Triton
     return TritonServer(repository, **named, address=given.address, log_path=given.log, cache_mb=given.cache_mb)
 
 
-def _watch(server: TritonServer) -> None:
-    """Bring back stubs that died, until the server itself does."""
+def _watch(server: TritonServer, answer_within_s: float) -> None:
+    """Bring back stubs that died, until the server itself does. Raises ServerFailed where it no longer answers; it is killed."""
     watch, next_look_s = Watch(server.pid, ModelControl(server.http_url, server.control.key)), 0.0
-    while server.is_alive():
-        if time.monotonic() >= next_look_s:
-            with contextlib.suppress(ServerFailed):  # it ended, or hangs, or the next look succeeds
-                watch.look()
-            next_look_s = time.monotonic() + WATCH_S
-        time.sleep(POLL_S)
+    with Pulse(server.grpc_url, every_s=answer_within_s / ASKED) if answer_within_s else contextlib.nullcontext() as pulse:
+        while server.is_alive():
+            if pulse and pulse.silent_s > answer_within_s:
+                server.kill()
+                raise ServerFailed(f"Triton answered nothing for {answer_within_s:g} s")
+            if time.monotonic() >= next_look_s:
+                with contextlib.suppress(ServerFailed):  # it ended, or hangs, or the next look succeeds
+                    watch.look()
+                next_look_s = time.monotonic() + WATCH_S
+            time.sleep(POLL_S)
 
 
 def _keep_log(path: Path | None) -> Path | None:
@@ -220,8 +237,8 @@ def _probe(given: argparse.Namespace) -> int:
 
 def _interrupt(*_: object) -> None:
     """Ctrl-C, or a polite kill. A second one must not disturb the stopping."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -15,6 +15,9 @@ from serving.control import ModelControl
 
 log = logging.getLogger(__name__)
 
+LOOK_S = 5.0
+"""How long the server may take to tell what it serves."""
+
 Found = set[tuple[str, int]]
 
 
@@ -31,7 +34,7 @@ class Watch:
 
         Raises ServerFailed where the server does not answer or a model does not load.
         """
-        ready = {key for key, state in self._control.states().items() if state == "READY"}
+        ready = {key for key, state in self._control.states(timeout_s=LOOK_S).items() if state == "READY"}
         missing = ready - _living(self._pid)
         dead = sorted({model for model, _ in missing & self._missed})
         self._missed = missing

@@ -6,7 +6,6 @@ import http.client
 import json
 import time
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from bertrec.errors import InvalidInput, ServerFailed
@@ -58,9 +57,9 @@ class ModelControl:
         self.unload(model)
         self.load(model)
 
-    def states(self) -> dict[tuple[str, int], str]:
+    def states(self, *, timeout_s: float = TIMEOUT_S) -> dict[tuple[str, int], str]:
         """(model, version) → READY, UNAVAILABLE, LOADING or UNLOADING."""
-        rows = json.loads(self._post("/v2/repository/index"))
+        rows = json.loads(self._post("/v2/repository/index", timeout_s=timeout_s))
         return {(row["name"], int(row["version"])): row.get("state", "") for row in rows if row.get("version")}
 
     def ready(self, model: str) -> set[int]:
@@ -75,10 +74,10 @@ class ModelControl:
                 raise ServerFailed(f"{self._url}: version {version} of {model} is still {state} after {TIMEOUT_S:g} s")
             time.sleep(POLL_S)
 
-    def _post(self, path: str, body: Any = "{}") -> bytes:  # noqa: ANN401
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
+    def _post(self, path: str, *, timeout_s: float = TIMEOUT_S) -> bytes:
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
         try:
-            connection.request("POST", path, body, {CONTROL_HEADER: self._key})
+            connection.request("POST", path, "{}", {CONTROL_HEADER: self._key})
             response = connection.getresponse()
             said = response.read()
         except (OSError, http.client.HTTPException) as error:

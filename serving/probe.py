@@ -42,21 +42,21 @@ def probe(url: str, bundle: Path, *, ask: Sequence[str] | None = None, text: str
 
     ask: which of recommend, match, classify and embed (default: all that the bundle has). ``recommend`` is always asked: its
     answer names bundle and engine, and its best items are those that ``match`` is asked about. timeout_s: for each question.
-    The engines are asked and not the cache: the time is excluded as if it were an item id, so each request is a new one.
+    The engines are asked and not the cache (:func:`fresh`).
     Raises InvalidAnswer where an answer is another one, Unavailable where there is none in time, InvalidBundle, and InvalidInput
     for a question that the bundle does not answer.
     """
     opened = Bundle.open(bundle)
     questions = _questions(opened, ask)
     with Recommender(url, timeout_s=timeout_s) as server:
-        fresh = [f"probe-{time.time_ns()}"]
+        never = [fresh()]
         started = time.monotonic()
-        here = server.recommend(text, k=K, exclude=fresh)
+        here = server.recommend(text, k=K, exclude=never)
         latency_ms = (time.monotonic() - started) * 1e3
         if here.bundle != opened.fingerprint:
             raise InvalidAnswer(f"{url} answers from bundle {here.bundle}; expected is {opened.fingerprint} ({bundle})")
         with Recommender(bundle=bundle, engine=here.engine) as edge:
-            there = edge.recommend(text, k=K, exclude=fresh)
+            there = edge.recommend(text, k=K, exclude=never)
             _hold_ranking(url, here, there)
             if MATCH.name in questions:
                 items = [item.item_id for item in there.items]
@@ -68,6 +68,11 @@ def probe(url: str, bundle: Path, *, ask: Sequence[str] | None = None, text: str
                 if not cosine >= LEAST_COSINE:
                     raise InvalidAnswer(f"{url}: embed: the cosine to the expected vector is {cosine:.4f}, below {LEAST_COSINE}")
     return Probed(questions, len(here.items), here.bundle, latency_ms)
+
+
+def fresh() -> str:
+    """An item id that there is not, of the time: a request that excludes it is a new one, which no cache has an answer to."""
+    return f"probe-{time.time_ns()}"
 
 
 def _questions(bundle: Bundle, ask: Sequence[str] | None) -> tuple[str, ...]:

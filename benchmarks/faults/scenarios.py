@@ -11,7 +11,7 @@ from benchmarks.faults.asking import Known
 from benchmarks.faults.long import overloaded, steady
 from benchmarks.faults.network import clock, connections, flipped
 from benchmarks.faults.outcome import Outcome
-from benchmarks.faults.servers import killed, restarted, stopped, stub
+from benchmarks.faults.servers import frozen, killed, restarted, stopped, stub
 from benchmarks.faults.stage import Stage
 from benchmarks.faults.starved import disk, shared_memory
 from bertrec.bundle import Bundle
@@ -22,6 +22,7 @@ from train.progress import progress
 SCENARIOS: Mapping[str, Callable[[Stage], Outcome]] = {
     "killed": killed,
     "stopped": stopped,
+    "frozen": frozen,
     "restarted": restarted,
     "stub": stub,
     "connections": connections,

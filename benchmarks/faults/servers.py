@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from benchmarks.faults.outcome import Outcome
@@ -46,31 +46,38 @@ def killed(stage: Stage) -> Outcome:
 
 
 def stopped(stage: Stage) -> Outcome:
-    """SIGSTOP under load, SIGCONT after a while: slow, not dead."""
+    """SIGSTOP for tritonserver under load, SIGCONT after a while: slow, not dead. The same process must go on."""
+    return _held_up(stage, "stopped", "tritonserver", os.kill)
+
+
+def frozen(stage: Stage) -> Outcome:
+    """As ``stopped``, for all the server's processes, which is what pausing a container does.
+
+    Triton 2.51 cannot bear that (docs/serving.md): where it aborts, another is started, as ``serving up`` does.
+    """
+    return _held_up(stage, "frozen", "all its processes", os.killpg, may_abort=True)
+
+
+def _held_up(stage: Stage, name: str, whom: str, send: Callable[[int, int], None], *, may_abort: bool = False) -> Outcome:
     began_s, server = time.monotonic(), stage.server().start()
-    what = f"SIGSTOP for {HANG_S:g} s under load, deadline {HANG_TIMEOUT_S:g} s"
+    what = f"SIGSTOP for {whom}, {HANG_S:g} s under load, deadline {HANG_TIMEOUT_S:g} s"
     try:
         with stage.asking(server.grpc_url, timeout_s=HANG_TIMEOUT_S) as asker:
-            with asker.load(stage.clients):
+            with asker.load(stage.clients), contextlib.suppress(ProcessLookupError):
                 time.sleep(LOAD_S)
-                _signal(server, signal.SIGSTOP)
+                send(server.pid, signal.SIGSTOP)
                 time.sleep(HANG_S)
-                _signal(server, signal.SIGCONT)
+                send(server.pid, signal.SIGCONT)
                 time.sleep(LOAD_S)
             note, broken = back_again(asker, "SIGCONT and the load's end")
-            if broken and not server.is_alive():  # seen of 2.51: boost's interprocess lock gives up, and it aborts
+            if broken and may_abort and not server.is_alive():
                 server.kill()
                 with stage.again(server):
                     note, broken = back_again(asker, "another was started, as serving up does")
                 note = f"the server aborted; {note}"
-            return found(asker, Outcome("stopped", what, note=note, broken=broken), began_s=began_s)
+            return found(asker, Outcome(name, what, note=note, broken=broken), began_s=began_s)
     finally:
         server.kill()
-
-
-def _signal(server: TritonServer, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(server.pid, number)
 
 
 def restarted(stage: Stage) -> Outcome:

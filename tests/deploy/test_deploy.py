@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import signal
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +16,16 @@ import pytest
 import yaml
 
 from serving.assemble import CONTAINER, DEFAULT_TAG, TEMPLATES, Target
-from serving.triton import READY_PATH
+from serving.triton import READY_PATH, TritonServer
 from tests.deploy.files import BASE, CHECKOUT, DEPLOY, OBSERVABILITY, dockerfile, manifests, read, words
+from tests.serving.processes import stub_of
 
 PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
 TARGETS = {"Dockerfile.cpu": Target.CPU, "Dockerfile.gpu": Target.GPU_ORT}
 FILES = [path for folder in (DEPLOY, OBSERVABILITY) for path in sorted(folder.rglob("*.y*ml"))]
 UID = 1000
+ALIVE, ALIVE_SECONDS = "/usr/local/bin/bertrec-alive", 5
+"""Where images have serving/deploy/alive.sh, and how long it waits for an answer."""
 
 
 def option(command: list[str], name: str) -> str:
@@ -98,13 +107,52 @@ def test_the_pod_serves_as_the_image_does(pod: Any) -> None:
 
 def test_probes_ask_what_triton_answers(pod: Any) -> None:
     (container,) = pod["containers"]
-    asked = {name: container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
-    assert {name: get["path"] for name, get in asked.items()} == {
-        "startupProbe": READY_PATH,
-        "readinessProbe": READY_PATH,
-        "livenessProbe": "/v2/health/live",
-    }
-    assert {get["port"] for get in asked.values()} == {"http"}
+    for name in ("startupProbe", "readinessProbe"):
+        assert container[name]["httpGet"] == {"path": READY_PATH, "port": "http"}
+    alive = container["livenessProbe"]
+    assert alive["exec"]["command"] == [ALIVE]
+    assert alive["timeoutSeconds"] > ALIVE_SECONDS
+    for file in TARGETS:
+        assert dockerfile(file)["COPY"] == [f"{(DEPLOY / 'alive.sh').relative_to(CHECKOUT)} {ALIVE}"]
+    assert os.access(DEPLOY / "alive.sh", os.X_OK)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed; NVIDIA's container has it")
+def test_the_liveness_probe_tells_a_server_that_answers_from_one_whose_model_died(triton_repository: Path) -> None:
+    def alive(url: str) -> tuple[int, str]:
+        done = subprocess.run([DEPLOY / "alive.sh", url, "3"], capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+
+    with TritonServer(triton_repository) as server:
+        assert alive(server.http_url) == (0, "")
+        os.kill(stub_of(server.pid, "recommend"), signal.SIGKILL)
+        code, said = alive(server.http_url)
+        assert code == 1
+        assert "recommend answers with HTTP 500" in said
+    assert alive(server.http_url)[0] == 1
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed; NVIDIA's container has it")
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (429, 0), (503, 0), (400, 1), (500, 1)])
+def test_a_refusal_is_a_sign_of_life(status: int, code: int) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:  # noqa: N802  # http.server's name
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            done = subprocess.run([DEPLOY / "alive.sh", f"http://127.0.0.1:{server.server_port}"], check=False)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert done.returncode == code
 
 
 def test_the_pod_has_no_rights_that_it_does_not_need(pod: Any) -> None:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +17,13 @@ from pathlib import Path
 import pytest
 
 from bertrec.bundle import Bundle
+from bertrec.errors import BertrecError, Overloaded, Unavailable
 from serving.__main__ import main
+from serving._pulse import Pulse
 from serving._restarts import STEADY_S, Restarts
 from serving.assemble import describe
-from tests.serving.processes import ROOT, members, parent_of, regions, wait_until, working_folders
+from serving.triton import TritonServer
+from tests.serving.processes import ROOT, members, parent_of, regions, stub_of, wait_until, working_folders
 
 FREE_PORTS = ("--grpc-port", "0", "--http-port", "0", "--metrics-port", "0")
 
@@ -113,6 +117,37 @@ def test_a_server_that_died_is_started_again_at_the_same_address(tiny_bundle: Pa
     assert "Started GRPCInferenceService" in log.read_text()
 
 
+def test_a_server_that_lives_and_no_longer_answers_is_started_again(tiny_bundle: Path, tmp_path: Path) -> None:
+    with up(tmp_path, "--bundle", str(tiny_bundle), "--answer-within", "3") as process:
+        printed = read_until(process, "Ctrl-C")
+        (url,) = re.findall(r"^gRPC +(\S+)$", printed, re.MULTILINE)
+        server = server_of(process.pid)
+        os.kill(stub_of(server, "recommend"), signal.SIGSTOP)
+        assert process.stderr is not None
+        assert process.stderr.readline() == "Triton answered nothing for 3 s; it is started again in 0.5 s (1 of 5)\n"
+        wait_until(lambda: members(server) == [])
+        wait_until(lambda: main(["probe", "--url", url, "--bundle", str(tiny_bundle)]) == 0, timeout_s=30)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize(("error", "alive"), [(Overloaded, True), (Unavailable, False)])
+def test_a_refusal_is_a_sign_of_life(
+    triton: TritonServer, monkeypatch: pytest.MonkeyPatch, error: type[BertrecError], alive: bool
+) -> None:
+    class Refusing:
+        def answer(self, *_: object, **__: object) -> None:
+            raise error("no")
+
+        def close(self) -> None:
+            """Nothing."""
+
+    monkeypatch.setattr("serving._pulse.connect", lambda _: Refusing())
+    with Pulse(triton.grpc_url, every_s=0.1) as pulse:
+        time.sleep(1.0)
+        assert (pulse.silent_s < 0.9) == alive
+
+
 def test_restarts_are_few_later_and_later_and_counted_anew_after_a_steady_time() -> None:
     restarts = Restarts(3)
     assert [restarts.pause_s(1.0) for _ in range(4)] == [0.5, 1.0, 2.0, None]
@@ -155,9 +190,10 @@ def test_assemble_tells_how_to_serve_and_that_it_reuses(
         (["assemble", "--bundle", "{bundle}", "--target", "cpu", "--output", "{bundle}"], "error: {bundle} holds something else"),
         (["assemble", "--bundle", "{bundle}", "--target", "cpu", "--output", "/dev/null/x"], "error: "),
         (["up", "--bundle", "{bundle}", "--engine", "fp8"], "error: {bundle} has no encoder engine 'fp8'; it has fp32, int8"),
+        (["up", "--bundle", "{bundle}", "--answer-within", "-1"], "error: --answer-within is -1.0; accepted is a number from 0"),
         (["up", "--bundle", "{bundle}", "--http-port", "-1"], "error: http port -1 on 127.0.0.1 cannot be used"),
     ],
-    ids=["no bundle", "foreign output", "no folder", "engine", "port"],
+    ids=["no bundle", "foreign output", "no folder", "engine", "seconds", "port"],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
