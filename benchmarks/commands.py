@@ -20,7 +20,7 @@ from benchmarks.scale import ScaleSettings, growth, measure_scale, scale_table
 from benchmarks.startup import WAYS, StartupSettings, measure_startup, startup_table
 from benchmarks.throughput import ThroughputSettings, measure_throughput, summary, throughput_table
 from bertrec.bundle import Bundle
-from bertrec.engine import Device
+from bertrec.session_options import Device
 from train.progress import say, show
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from benchmarks.record import Record
 from benchmarks.throughput import interval
 from bertrec.answers import DEFAULT_K, Options
 from bertrec.bundle import REFERENCE_ENGINE, Bundle
-from bertrec.engine import Device
 from bertrec.errors import InvalidInput
+from bertrec.session_options import Device, SessionOptions
 from bertrec.text import TextTokenizer
 from client.backends.edge import EdgeBackend
 from train.clothing import load_clothing
@@ -142,7 +142,9 @@ def held_out_reviews() -> list[str]:
 def measure_latency(bundle: Bundle, reviews: Sequence[str], settings: LatencySettings, record: Record) -> list[Samples]:
     """Time every encoder engine of the bundle under every workload; ``record`` has the samples after each turn of all engines."""
     names = bundle.ort_engines
-    backends = {name: EdgeBackend(bundle.folder, engine=name, threads=settings.threads, device=settings.device) for name in names}
+    backends = {
+        name: EdgeBackend(bundle.folder, engine=name, session=SessionOptions(settings.threads, settings.device)) for name in names
+    }
     longest = bundle.manifest.max_tokens
     count = partial(_token_count, bundle.tokenizer(bundle.default_engine))
     asked = grid(reviews, settings, count, longest=longest) if settings.grid else workloads(reviews, settings)

@@ -14,7 +14,7 @@ from benchmarks.machine import provenance
 from benchmarks.record import Record
 from benchmarks.stages import measure_stages
 from bertrec.bundle import Bundle
-from bertrec.engine import Device
+from bertrec.session_options import Device
 from bertrec.tensors import ENCODER
 from train.progress import say, show
 

@@ -36,6 +36,7 @@ from benchmarks.servers import Served, triton
 from bertrec.bundle import REFERENCE_ENGINE, Bundle, fastest
 from bertrec.checks import number
 from bertrec.errors import InvalidInput
+from bertrec.session_options import SessionOptions
 from bertrec.tensors import ENCODER
 from bertrec.text import clean
 from client.backends import connect
@@ -43,7 +44,10 @@ from client.backends.edge import EdgeBackend
 from train.progress import Advance, progress
 
 CLIENTS = 16
-HERE, GRPC, HTTP = "in-process", "Triton, gRPC", "Triton, HTTP"
+HERE, SPINNING, GRPC, HTTP = "in-process", "in-process, threads spin", "Triton, gRPC", "Triton, HTTP"
+LOCAL = (HERE, SPINNING)
+"""Ways in-process to ask one text: threads that sleep while they wait, as the edge is shipped, and that spin, as Triton's do."""
+ONE_THREAD = "one thread"
 PROTOCOLS = {GRPC: "grpc", HTTP: "http"}
 
 
@@ -94,9 +98,8 @@ def measure_overhead(bundle: Bundle, texts: Sequence[str], settings: OverheadSet
     """
     names, chosen = chosen_engines(bundle, settings.engines), asked_texts(texts, settings.texts, seed=settings.seed)
     record.note(engines=list(names), fastest=fastest(bundle.manifest.engines, ENCODER.name), budgets={})
-    ways = 1 + len(PROTOCOLS)
     with budget(settings.threads) as held:
-        total = len(names) * settings.rounds * (ways + len(_local_ways(held.threads)))
+        total = len(names) * settings.rounds * (1 + len(PROTOCOLS) + len(_local_ways(held.threads)))
         with progress("overhead", total) as advance:
             for name in names:
                 with triton(bundle.folder, engine=name, threads=held.threads) as served:
@@ -115,19 +118,21 @@ def _measure(
 ) -> None:
     """All rounds of one engine."""
     with ExitStack() as closing:
-        here, started = started_threads(partial(EdgeBackend, bundle.folder, engine=engine, threads=held.threads))
+        opened = partial(EdgeBackend, bundle.folder, engine=engine)
+        here, started = started_threads(partial(opened, session=SessionOptions(held.threads)))
+        spinning = opened(session=SessionOptions(held.threads, allow_spinning=True))
         engines = 2 + sum(one is not None for one in (bundle.matcher_engine, bundle.heads_engine))  # the edge opens all
         verified = {**held.verified(served), "encoder_threads_in_process": 1 + started / engines}
         record.note(budgets={**record.noted("budgets"), engine: verified})
-        single = EdgeBackend(bundle.folder, engine=engine, threads=1)
+        local = {HERE: here, SPINNING: spinning, ONE_THREAD: opened(session=SessionOptions(1))}
         servers = {way: connect(served.urls[protocol]) for way, protocol in PROTOCOLS.items()}
         for backend in servers.values():
             closing.callback(backend.close)
-        asked: dict[str, Ask] = {HERE: asker(here), **{way: asker(backend) for way, backend in servers.items()}}
+        asked: dict[str, Ask] = {way: asker(one) for way, one in (*((way, local[way]) for way in LOCAL), *servers.items())}
         loads = {
             **{
-                name: partial(local_window, single if one_thread else here, callers=callers, batch=batch)
-                for name, (callers, batch, one_thread) in _local_ways(held.threads).items()
+                name: partial(local_window, local[which], callers=callers, batch=batch)
+                for name, (callers, batch, which) in _local_ways(held.threads).items()
             },
             **{
                 way: partial(served_window, Asked(served.urls[protocol], served.pid), clients=CLIENTS)
@@ -145,21 +150,22 @@ def _measure(
                 advance(note=f"{engine}, {way}: {window.rate:.0f} texts/s")
 
 
-def _local_ways(threads: int) -> dict[str, tuple[int, int, bool]]:
-    """How 16 texts at a time can be put to the engine in this process: callers, texts a call, whether engines of one thread."""
-    ways = {
-        f"{HERE}, {CLIENTS} callers": (CLIENTS, 1, False),
-        f"{HERE}, batches of {CLIENTS}": (1, CLIENTS, False),
-    }
+def _local_ways(threads: int) -> dict[str, tuple[int, int, str]]:
+    """How 16 texts at a time can be put to the engine in this process: callers, texts a call, and which of its openings."""
+    ways = {f"{HERE}, {CLIENTS} callers": (CLIENTS, 1, HERE)}
+    ways |= {f"{which}, batches of {CLIENTS}": (1, CLIENTS, which) for which in LOCAL}
     if threads > 1:
         batch = max(1, CLIENTS // threads)
-        ways[f"{HERE}, {threads} callers with batches of {batch}, each with one thread"] = (threads, batch, True)
+        ways[f"{HERE}, {threads} callers with batches of {batch}, each with one thread"] = (threads, batch, ONE_THREAD)
     return ways
 
 
 @dataclass(frozen=True)
 class Latency:
-    """One way at batch 1. p50_ms, p95_ms: over rounds. more_ms: by how much its p50, and p95, exceed those in-process."""
+    """One way at batch 1, over rounds.
+
+    more_p50_ms, more_p95_ms: by how much it exceeds the better of the ways in-process, within rounds.
+    """
 
     p50_ms: Middle
     p95_ms: Middle
@@ -213,10 +219,15 @@ def _found(rows: Sequence[Mapping[str, Any]]) -> Found | None:
 
 def _latency(turns: Sequence[Mapping[str, Any]], way: str) -> Latency:
     p50, p95, more_p50, more_p95 = (
-        Middle.of([percentile_ms(turn, way, percent) - (percentile_ms(turn, HERE, percent) if less else 0.0) for turn in turns])
+        Middle.of([percentile_ms(turn, way, percent) - (_least_ms(turn, percent) if less else 0.0) for turn in turns])
         for less, percent in ((False, 50), (False, 95), (True, 50), (True, 95))
     )
     return Latency(p50, p95, more_p50, more_p95, sum(len(turn["seconds"][way]) for turn in turns))
+
+
+def _least_ms(turn: Mapping[str, Any], percent: float) -> float:
+    """A percentile of the way in-process whose is the least, in this round."""
+    return min(percentile_ms(turn, way, percent) for way in LOCAL if way in turn["seconds"])
 
 
 def _load(rows: Sequence[Mapping[str, Any]], mine: Mapping[int, float], best: Mapping[int, float]) -> Load:
@@ -238,7 +249,7 @@ def overhead_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(title, justify="right")
     for engine, one in found(rows).items():
         for way, lone in one.latency.items():
-            times = (f"{lone.p50_ms.value:.2f}", f"{lone.p95_ms.value:.2f}", "–" if way == HERE else lone.more_p50_ms.written())
+            times = (f"{lone.p50_ms.value:.2f}", f"{lone.p95_ms.value:.2f}", "–" if way in LOCAL else lone.more_p50_ms.written())
             table.add_row(engine, f"{way}, one at a time", *times, "–", "–", "–", "–")
         for way, load in one.load.items():
             cpu = (f"{load.client_cpu_s.value:.2f}", f"{load.server_cpu_s.value:.2f}")

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from bertrec.engine import OnnxEngine
 from bertrec.errors import InvalidInput
+from bertrec.session_options import SessionOptions
 from bertrec.tensors import BEHAVIOUR, BOOST, GRAPH, LEXICAL, PRIOR, QUERY_VECTOR, RANKER, TEXT_SIGNAL
 from export.ranker import export_ranker
 from train.progress import progress
@@ -102,7 +103,7 @@ def ranker_table(samples: Sequence[RankerSamples], settings: RankerSettings) -> 
 
 def _engine(items: Mapping[str, NDArray[np.float32]], path: Path, threads: int) -> OnnxEngine:
     export_ranker(items, path)
-    return OnnxEngine(path, RANKER, threads=threads)
+    return OnnxEngine(path, RANKER, SessionOptions(threads))
 
 
 def _unit(random: np.random.Generator, rows: int, width: int) -> NDArray[np.float32]:

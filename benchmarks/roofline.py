@@ -26,6 +26,7 @@ from benchmarks.record import Record
 from bertrec.bundle import Bundle
 from bertrec.checks import number
 from bertrec.engine import OnnxEngine
+from bertrec.session_options import SessionOptions
 from bertrec.tensors import ATTENTION_MASK, ENCODER, INPUT_IDS
 from train.progress import progress
 
@@ -77,7 +78,7 @@ def measure_roofline(bundle: Bundle, settings: RooflineSettings, record: Record)
         for name in names:
             path = bundle.engine_path(ENCODER.name, name)
             work = work_of(path, batch=settings.batch, tokens=tokens)
-            engine = OnnxEngine(path, ENCODER, threads=threads)
+            engine = OnnxEngine(path, ENCODER, SessionOptions(threads))
             seconds = _seconds(lambda engine=engine: engine.run(inputs), settings.repeats)  # type: ignore[misc]  # see scale
             kind = "int8" if "int8" in bundle.engine(ENCODER.name, name).precision else "fp32"
             median = float(np.median(seconds))

@@ -30,6 +30,7 @@ from bertrec.bundle import Bundle
 from bertrec.checks import number
 from bertrec.engine import OnnxEngine
 from bertrec.errors import InvalidInput
+from bertrec.session_options import SessionOptions
 from bertrec.tensors import ATTENTION_MASK, ENCODER, INPUT_IDS, INTEREST_VECTOR
 from bertrec.text import batches, clean
 from train.progress import progress, say
@@ -104,7 +105,7 @@ def encode(bundle: Bundle, texts: Sequence[str], *, engine: str | None, threads:
     """(texts, width) fp32: what an encoder engine makes of cleaned texts."""
     name = bundle.default_engine if engine is None else engine
     tokenizer = bundle.tokenizer(name)
-    session = OnnxEngine(bundle.engine_path(ENCODER.name, name), ENCODER, threads=threads)
+    session = OnnxEngine(bundle.engine_path(ENCODER.name, name), ENCODER, SessionOptions(threads))
     parts = list(batches(tokenizer.tokenise(texts), tokenizer))
     rows, vectors = [], []
     with progress("encoding texts", len(texts)) as advance:

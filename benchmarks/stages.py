@@ -9,6 +9,7 @@ from bertrec.answers import DEFAULT_K, Options
 from bertrec.bundle import Bundle
 from bertrec.engine import OnnxEngine
 from bertrec.pipeline import Pipeline, RunModel, Tensors
+from bertrec.session_options import SessionOptions
 from bertrec.tensors import ENCODER, RANKER
 from bertrec.text import clean
 
@@ -37,7 +38,7 @@ def measure_stages(bundle: Bundle, engine: str, texts: Sequence[str], *, threads
     either engine; 0 is one for each core.
     """
     encoder, ranker = (
-        _Timed(OnnxEngine(bundle.engine_path(spec.name, name), spec, threads=threads).run)
+        _Timed(OnnxEngine(bundle.engine_path(spec.name, name), spec, SessionOptions(threads)).run)
         for spec, name in ((ENCODER, engine), (RANKER, bundle.ranker_engine))
     )
     pipeline, tokenizer = Pipeline(bundle, encoder=encoder, ranker=ranker, engine=engine), bundle.tokenizer(engine)

@@ -18,8 +18,8 @@ from rich.table import Table
 from benchmarks.record import Record
 from bertrec.bundle import REFERENCE_ENGINE, Bundle
 from bertrec.checks import number
-from bertrec.engine import Device
 from bertrec.errors import InvalidInput
+from bertrec.session_options import Device
 from bertrec.text import clean
 from export.timing import EngineReader
 from train.progress import progress

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from bertrec.errors import InvalidBundle, InvalidInput, MissingDependency, Unavailable
+from bertrec.session_options import Device, SessionOptions
 from bertrec.tensors import ModelSpec
 
 try:
@@ -22,13 +22,6 @@ log = logging.getLogger(__name__)
 
 CPU_PROVIDER = "CPUExecutionProvider"
 COMPILED_SUFFIXES = (".plan", ".rtx")
-
-
-class Device(str, Enum):
-    """Where an engine shall run."""
-
-    CPU = "cpu"
-    GPU = "gpu"
 
 
 GPU_PROVIDERS: tuple[tuple[str, dict[str, str]], ...] = (
@@ -45,21 +38,21 @@ class OnnxEngine:
     provider: the execution provider that it got, such as ``CPUExecutionProvider``.
     """
 
-    def __init__(self, path: Path, spec: ModelSpec, *, threads: int = 0, device: Device | str = Device.CPU) -> None:
-        """Load ``path`` with ``threads`` intra-op threads (0: one per core, ONNX Runtime's default).
+    def __init__(self, path: Path, spec: ModelSpec, session: SessionOptions | None = None) -> None:
+        """Load ``path``. Logs a warning where the GPU was asked for and its best provider is not to be had.
 
-        device: ``gpu`` asks for TensorRT, CUDA and the CPU, in that order, and logs a warning where it is not the first.
         Raises MissingDependency without onnxruntime, InvalidBundle where the file does not load or has other tensors,
-        InvalidInput for an unknown device and for an engine that TensorRT compiled.
+        InvalidInput for an engine that TensorRT compiled.
         """
+        session = session or SessionOptions()
         if onnxruntime is None:
             raise MissingDependency("onnxruntime", "cpu")
         if path.suffix in COMPILED_SUFFIXES:
             raise InvalidInput(f"{path} is compiled by TensorRT, and this runs ONNX files; choose an engine that is one")
         self._path = path
-        self._session = _session(path, threads, _device(device))
+        self._session = _session(path, session)
         self.provider: str = self._session.get_providers()[0]
-        if device == Device.GPU and self.provider != GPU_PROVIDERS[0][0]:
+        if session.device is Device.GPU and self.provider != GPU_PROVIDERS[0][0]:
             log.warning(
                 "%s runs on %s; the GPU was asked for, best by %s. %s", path, self.provider, GPU_PROVIDERS[0][0], _advice()
             )
@@ -82,23 +75,19 @@ class OnnxEngine:
             raise InvalidBundle(f"{path} has the {kind} {names}; accepted are {wanted}. Export the bundle again")
 
 
-def _device(given: Device | str) -> Device:
-    try:
-        return Device(given)
-    except ValueError:
-        raise InvalidInput(f"device is {given!r}; accepted are {', '.join(one.value for one in Device)}") from None
-
-
-def _session(path: Path, threads: int, device: Device) -> Any:  # noqa: ANN401  # onnxruntime need not be installed
+def _session(path: Path, session: SessionOptions) -> Any:  # noqa: ANN401  # onnxruntime need not be installed
     """A session on the best provider that starts. Raises InvalidBundle where the file does not even load on the CPU."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = session.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Waiting threads that spin take the core from the other engine, or from the server beside it.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_cpu_mem_arena = session.memory_arena
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(session.allow_spinning)))
+    if session.affinity:  # onnxruntime counts cores from 1
+        cores = ";".join(str(core + 1) for core in session.affinity)
+        options.add_session_config_entry("session.intra_op_thread_affinities", cores)
     there = onnxruntime.get_available_providers()
-    wanted = [one for one in GPU_PROVIDERS if one[0] in there] if device is Device.GPU else []
+    wanted = [one for one in GPU_PROVIDERS if one[0] in there] if session.device is Device.GPU else []
     for first in range(len(wanted)):
         try:  # without onnxruntime's own fallback, which prints to stdout
             return _start(path, options, [*wanted[first:], (CPU_PROVIDER, {})])

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from bertrec.bundle import Bundle
 from bertrec.catalogue import Catalogue
 from bertrec.encoding import RunModel, TextEncoder
-from bertrec.engine import Device, OnnxEngine
+from bertrec.engine import OnnxEngine
 from bertrec.errors import InvalidInput
 from bertrec.labels import Labels
 from bertrec.pipeline import Pipeline
 from bertrec.questions import NEEDED, Classification, Classifying, Embedding, Match, Matches, Pairing, remedy
 from bertrec.reranking import PairReader
+from bertrec.session_options import SessionOptions
 from bertrec.tensors import (
     CLASSIFY,
     EMBED,
@@ -156,10 +157,10 @@ def open_service(bundle: Bundle, spec: ModelSpec, *, run: Run, engine: str) -> S
 class Engines:
     """The bundle's ONNX files, run in this process; each is loaded when it is first asked for."""
 
-    def __init__(self, bundle: Bundle, *, engine: str, threads: int = 0, device: Device | str = Device.CPU) -> None:
-        """engine: the encoder's. threads: per engine; 0 is one per core. device: see :class:`OnnxEngine`."""
+    def __init__(self, bundle: Bundle, *, engine: str, session: SessionOptions | None = None) -> None:
+        """engine: the encoder's."""
         self.bundle, self.engine = bundle, engine
-        self._threads, self._device = threads, device
+        self._session = session
         self._names = {ENCODER.name: engine, RANKER.name: bundle.ranker_engine}
         self._names |= {MATCHER.name: bundle.matcher_engine or "", HEADS.name: bundle.heads_engine or ""}
         self._loaded: dict[str, OnnxEngine] = {}
@@ -173,16 +174,16 @@ class Engines:
         """What runs one of encoder, ranker, matcher and heads. Raises as :class:`OnnxEngine` does."""
         if spec.name not in self._loaded:
             path = self.bundle.engine_path(spec.name, self._names[spec.name])
-            self._loaded[spec.name] = OnnxEngine(path, spec, threads=self._threads, device=self._device)
+            self._loaded[spec.name] = OnnxEngine(path, spec, self._session)
         return self._loaded[spec.name].run
 
 
-def open_services(bundle: Bundle, *, engine: str, threads: int = 0, device: Device | str = Device.CPU) -> dict[str, Service]:
+def open_services(bundle: Bundle, *, engine: str, session: SessionOptions | None = None) -> dict[str, Service]:
     """Model name → service, for all that the bundle can be asked; its engines run in this process.
 
     Raises InvalidBundle, InvalidInput for an engine that does not exist, MissingDependency without onnxruntime.
     """
-    return serve_with(Engines(bundle, engine=engine, threads=threads, device=device))
+    return serve_with(Engines(bundle, engine=engine, session=session))
 
 
 def serve_with(engines: Engines) -> dict[str, Service]:

@@ -11,6 +11,7 @@ from typing import Any, TypedDict, TypeVar
 from bertrec.answers import Options
 from bertrec.errors import InvalidInput
 from bertrec.questions import Question
+from bertrec.session_options import SessionOptions
 from bertrec.text import clean
 
 from .availability import Breaker
@@ -79,6 +80,9 @@ class Core:
         engine: str | None = None,
         threads: int = 0,
         device: str = "cpu",
+        memory_arena: bool = True,
+        affinity: Sequence[int] = (),
+        allow_spinning: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         rest_s: float = DEFAULT_REST_S,
         retries: Retries | None = None,
@@ -96,8 +100,9 @@ class Core:
         server: a backend instead of an address; :meth:`close` closes it, and a backend given as fallback too.
         fallback_policy: one of :class:`Fallback`; by default ``edge`` where a fallback is given.
         late_after_s: how long ``edge-if-late`` waits for a server before the edge begins.
-        engine, threads, device: of the bundle: encoder engine (by default the export's choice), threads per engine (0: one per
-        core), and ``cpu`` or ``gpu``.
+        engine: of the bundle, to encode texts; by default the export's choice.
+        threads, device, memory_arena, affinity, allow_spinning: how this process runs it; see
+        :class:`bertrec.session_options.SessionOptions`.
         timeout_s: how long a call may wait for servers, all attempts together; the edge's own computing comes on top.
         rest_s: how long a server that failed is left alone before one call tries it again.
         retries: see :class:`Retries`. hedge_after_s: send a second request where the first took so long; by default never.
@@ -119,7 +124,8 @@ class Core:
         self._closed = False
         self._tally = Tally()
         self._tracer = Tracer()
-        self._edge = open_edge(edge, engine=engine, threads=threads, device=device) if isinstance(edge, str | Path) else edge
+        session = SessionOptions(threads, device, memory_arena, affinity, allow_spinning)
+        self._edge = open_edge(edge, engine=engine, session=session) if isinstance(edge, str | Path) else edge
         backends = [("server", server)] if server is not None else []
         if url is not None:
             backends = _named(url, _of_type("tls", tls, Tls), self._connect)

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from bertrec.bundle import Bundle
 from bertrec.checks import number
-from bertrec.engine import Device, OnnxEngine
+from bertrec.engine import OnnxEngine
 from bertrec.errors import InvalidInput
+from bertrec.session_options import Device, SessionOptions
 from bertrec.tensors import ATTENTION_MASK, ENCODER, INPUT_IDS
 from bertrec.text import TextTokenizer, batches
 from train.progress import progress
@@ -196,7 +197,7 @@ class EngineReader:
 
     def __init__(self, bundle: Bundle, engine: str, threads: int, *, device: Device | str = Device.CPU) -> None:
         self._tokenizer: TextTokenizer = bundle.tokenizer(engine)
-        self._engine = OnnxEngine(bundle.engine_path(ENCODER.name, engine), ENCODER, threads=threads, device=device)
+        self._engine = OnnxEngine(bundle.engine_path(ENCODER.name, engine), ENCODER, SessionOptions(threads, device))
         self.provider = self._engine.provider
 
     def read(self, texts: Sequence[str]) -> None:

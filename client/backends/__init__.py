@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from bertrec.errors import InvalidInput
 from bertrec.questions import Question
+from bertrec.session_options import SessionOptions
 
 from ..settings import Tls
 
@@ -55,11 +56,11 @@ class AsyncBackend(Protocol):
 # The backends are imported where they are chosen: ONNX Runtime and gRPC take 0.3 s each to load, which only their users pay.
 
 
-def open_edge(bundle: str | Path, *, engine: str | None, threads: int, device: str) -> Backend:
+def open_edge(bundle: str | Path, *, engine: str | None, session: SessionOptions) -> Backend:
     """The backend that answers in this process; see :class:`EdgeBackend`."""
     from .edge import EdgeBackend
 
-    return EdgeBackend(bundle, engine=engine, threads=threads, device=device)
+    return EdgeBackend(bundle, engine=engine, session=session)
 
 
 def connect(url: str, tls: Tls | None = None) -> Backend:

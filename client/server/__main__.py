@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from bertrec.errors import BertrecError, MissingDependency
+from bertrec.session_options import SessionOptions
 
 BAD_INPUT = 2
 PORT = 8000
@@ -34,6 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="cpu",
         help="gpu asks for TensorRT, CUDA and the CPU, in that order (default: cpu)",
     )
+    parser.add_argument("--no-memory-arena", action="store_true", help="give the memory of each run back")
+    parser.add_argument(
+        "--affinity",
+        type=lambda cores: [int(core) for core in cores.split(",")],
+        default=(),
+        metavar="CORES",
+        help="such as 1,2,3: a core for each thread of an engine but the one that asks",
+    )
+    parser.add_argument("--allow-spinning", action="store_true", help="waiting threads spin: faster where nothing else runs")
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this machine alone; 0.0.0.0: every network")
     parser.add_argument("--port", type=int, default=PORT, metavar="P", help="default: %(default)s; 0: a free one")
     parser.add_argument("--queue", type=int, metavar="TEXTS", help="texts that may wait, 64 or more (default: 256); then 429")
@@ -53,7 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise MissingDependency(str(error.name), "serve") from None
     given = {name: getattr(arguments, name) for name in ("queue", "timeout_s", "body_bytes")}
     limits = Limits(**{name: value for name, value in given.items() if value is not None})
-    model = EdgeModel(arguments.bundle, engine=arguments.engine, threads=arguments.threads, device=arguments.device)
+    session = SessionOptions(
+        arguments.threads, arguments.device, not arguments.no_memory_arena, arguments.affinity, arguments.allow_spinning
+    )
+    model = EdgeModel(arguments.bundle, engine=arguments.engine, session=session)
     serve(model, host=arguments.host, port=arguments.port, limits=limits, tell=lambda url: _tell(url, model.providers))
     return 0
 

@@ -14,9 +14,9 @@ from bertrec.catalogue import values
 from bertrec.errors import InvalidInput
 from bertrec.questions import Question
 from bertrec.services import Engines, serve_with
+from bertrec.session_options import SessionOptions
 from bertrec.tensors import ENCODER, ModelSpec
 
-MAX_THREADS = 256
 MOST_VALUES = 100
 """Of an attribute, for the page to offer; one with more, such as a price, is not chosen from a list."""
 
@@ -49,20 +49,16 @@ class EdgeModel:
     attributes: attribute → value → number of items, for those that can be chosen from a list.
     """
 
-    def __init__(self, bundle: str | Path, *, engine: str | None = None, threads: int = 0, device: str = "cpu") -> None:
-        """Verify the bundle and load it. engine: by default the bundle's choice. threads: per engine; 0 is one per core.
+    def __init__(self, bundle: str | Path, *, engine: str | None = None, session: SessionOptions | None = None) -> None:
+        """Verify the bundle and load it. engine: by default the bundle's choice.
 
-        device: ``cpu`` or ``gpu``, see :class:`bertrec.engine.OnnxEngine`.
-        Raises InvalidBundle, InvalidInput for threads, an engine or a device that do not exist, and MissingDependency without
-        onnxruntime.
+        Raises InvalidBundle, InvalidInput for an engine that does not exist, and MissingDependency without onnxruntime.
         """
-        if isinstance(threads, bool) or not isinstance(threads, int) or not 0 <= threads <= MAX_THREADS:
-            raise InvalidInput(f"threads is {threads!r}; accepted is 0, for one per core, to {MAX_THREADS}")
         opened = Bundle.open(bundle)
         self.engine = opened.default_engine if engine is None else engine
         self.fingerprint = opened.fingerprint
         self.joins = opened.engine(ENCODER.name, self.engine).batch_invariant
-        engines = Engines(opened, engine=self.engine, threads=threads, device=device)
+        engines = Engines(opened, engine=self.engine, session=session)
         self._services = serve_with(engines)
         self.providers = engines.providers
         self.models = tuple(self._services)

@@ -19,6 +19,7 @@ from bertrec.engine import OnnxEngine
 from bertrec.errors import InvalidBundle
 from bertrec.fusion import Gates
 from bertrec.pipeline import Pipeline
+from bertrec.session_options import SessionOptions
 from bertrec.tensors import ENCODER, RANKER, SIGNALS
 from tests.tiny import item_text
 
@@ -36,8 +37,8 @@ def with_confidence(bundle: Path, folder: Path, given: Any, gates: Gates | None 
 
 def one(folder: Path, text: str = TEXT, **options: object) -> Recommendation:
     bundle = Bundle.open(folder)
-    encoder = OnnxEngine(bundle.engine_path("encoder", "fp32"), ENCODER, threads=1)
-    ranker = OnnxEngine(bundle.engine_path("ranker", "fp32"), RANKER, threads=1)
+    encoder = OnnxEngine(bundle.engine_path("encoder", "fp32"), ENCODER, SessionOptions(1))
+    ranker = OnnxEngine(bundle.engine_path("ranker", "fp32"), RANKER, SessionOptions(1))
     pipeline = Pipeline(bundle, encoder=encoder.run, ranker=ranker.run, engine="fp32")
     (answer,) = pipeline.recommend([text], [Options(k=21, **options)])  # type: ignore[arg-type]
     return answer

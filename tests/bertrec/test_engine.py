@@ -11,8 +11,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from bertrec.engine import GPU_PROVIDERS, Device, OnnxEngine
+from bertrec.engine import GPU_PROVIDERS, OnnxEngine
 from bertrec.errors import InvalidBundle, InvalidInput
+from bertrec.session_options import Device, SessionOptions
 from bertrec.tensors import ENCODER
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +32,7 @@ def encoder_file(tiny_bundle: Path) -> Path:
 
 
 def test_the_cpu_is_the_default_and_nothing_is_said(encoder_file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert OnnxEngine(encoder_file, ENCODER, threads=1).provider == "CPUExecutionProvider"
+    assert OnnxEngine(encoder_file, ENCODER, SessionOptions(1)).provider == "CPUExecutionProvider"
     assert caplog.text == ""
 
 
@@ -44,11 +45,11 @@ def test_gpu_asks_for_tensorrt_first_and_for_cuda_without_tf32() -> None:
 def test_asking_for_the_gpu_gives_the_cpu_with_a_warning_and_the_same_answer(
     encoder_file: Path, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    engine = OnnxEngine(encoder_file, ENCODER, threads=1, device=Device.GPU)
+    engine = OnnxEngine(encoder_file, ENCODER, SessionOptions(1, Device.GPU))
     assert engine.provider == "CPUExecutionProvider"
     assert "runs on CPUExecutionProvider; the GPU was asked for, best by TensorrtExecutionProvider" in caplog.text
     assert "pip install 'bertrec[gpu]'" in caplog.text
-    expected = OnnxEngine(encoder_file, ENCODER, threads=1).run(GIVEN)["interest_vector"]
+    expected = OnnxEngine(encoder_file, ENCODER, SessionOptions(1)).run(GIVEN)["interest_vector"]
     np.testing.assert_array_equal(engine.run(GIVEN)["interest_vector"], expected)
     assert [str(one.message) for one in recwarn if "provider" in str(one.message)] == []  # said once, by us
     assert capsys.readouterr().out == ""
@@ -59,12 +60,12 @@ def test_a_file_that_does_not_load_is_refused_on_either_device(tmp_path: Path) -
     (tmp_path / "noise.onnx").write_bytes(b"noise")
     for device in Device:
         with pytest.raises(InvalidBundle, match=r"noise\.onnx does not load in onnxruntime"):
-            OnnxEngine(tmp_path / "noise.onnx", ENCODER, device=device)
+            OnnxEngine(tmp_path / "noise.onnx", ENCODER, SessionOptions(device=device))
 
 
 def test_an_unknown_device_and_a_compiled_engine_are_refused(encoder_file: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="device is 'tpu'; accepted are cpu, gpu"):
-        OnnxEngine(encoder_file, ENCODER, device="tpu")
+        OnnxEngine(encoder_file, ENCODER, SessionOptions(device="tpu"))
     for name in ("plain.plan", "plain.rtx"):
         with pytest.raises(InvalidInput, match=rf"{name} is compiled by TensorRT, and this runs ONNX files"):
             OnnxEngine(tmp_path / name, ENCODER)
@@ -76,13 +77,14 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from bertrec.engine import OnnxEngine
+from bertrec.session_options import SessionOptions
 from bertrec.tensors import ENCODER
 
 messages = []
 handler = logging.Handler()
 handler.emit = lambda record: messages.append(record.getMessage())
 logging.getLogger("bertrec.engine").addHandler(handler)
-engine = OnnxEngine(Path(sys.argv[1]), ENCODER, threads=1, device="gpu")
+engine = OnnxEngine(Path(sys.argv[1]), ENCODER, SessionOptions(1, "gpu"))
 given = {"input_ids": np.full((2, 16), 7, np.int64), "attention_mask": np.ones((2, 16), np.int64)}
 vector = engine.run(given)["interest_vector"].tolist()
 providers = onnxruntime.get_available_providers()
@@ -112,5 +114,5 @@ def test_onnxruntime_gpu_without_cuda_falls_back_to_the_cpu_and_says_what_is_mis
     assert "does not start on TensorrtExecutionProvider" in found["messages"][0]
     assert "runs on CPUExecutionProvider; the GPU was asked for" in found["messages"][-1]
     assert "needs a GPU, and the libraries of CUDA, cuDNN and TensorRT" in found["messages"][-1]
-    expected = OnnxEngine(encoder_file, ENCODER, threads=1).run(GIVEN)["interest_vector"]
+    expected = OnnxEngine(encoder_file, ENCODER, SessionOptions(1)).run(GIVEN)["interest_vector"]
     np.testing.assert_allclose(np.asarray(found["vector"], np.float32), expected, atol=1e-5)

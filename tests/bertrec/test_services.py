@@ -14,6 +14,7 @@ from bertrec.errors import InvalidAnswer, InvalidInput
 from bertrec.matching import described, log_odds, pair_inputs, tokenised_items
 from bertrec.questions import MOST_ITEMS, Classification, Classifying, Embedding, Pairing
 from bertrec.services import Engines, Service, check_asked, open_service, open_services
+from bertrec.session_options import SessionOptions
 from bertrec.tensors import CLASSIFY, EMBED, HEADS, INTEREST_VECTOR, MATCH, MATCHER, PROBABILITIES, PROBABILITY, ModelSpec
 from tests import tiny
 
@@ -23,7 +24,7 @@ TEXTS = ("a green gown", "red skirt, nothing that is long", "what " * 90)
 
 @pytest.fixture(scope="module")
 def services(full_bundle: Path) -> dict[str, Service]:
-    return open_services(Bundle.open(full_bundle), engine="fp32", threads=1)
+    return open_services(Bundle.open(full_bundle), engine="fp32", session=SessionOptions(1))
 
 
 def ask(services: dict[str, Service], model: str, texts: tuple[str, ...], question: object) -> list:  # type: ignore[type-arg]
@@ -34,7 +35,7 @@ def ask(services: dict[str, Service], model: str, texts: tuple[str, ...], questi
 def fit(bundle: Path, text: str, item: int | None) -> float:
     """The matcher, asked about one pair alone and without padding."""
     opened = Bundle.open(bundle)
-    engine = OnnxEngine(opened.engine_path("matcher", "fp32"), MATCHER, threads=1)
+    engine = OnnxEngine(opened.engine_path("matcher", "fp32"), MATCHER, SessionOptions(1))
     tokenizer = opened.tokenizer("fp32", model="matcher")
     items = [] if item is None else tokenised_items(opened.catalogue(), tokenizer, 8)[item]
     return float(engine.run(pair_inputs(tokenizer.tokenise([text]), [items]))[PROBABILITY.name][0, 0])
@@ -60,7 +61,9 @@ def test_items_that_do_not_exist_are_named(services: dict[str, Service]) -> None
 
 def test_a_classification_is_what_heads_and_matcher_say(services: dict[str, Service], full_bundle: Path) -> None:
     vectors = np.stack(ask(services, "embed", TEXTS, Embedding()))
-    rows = OnnxEngine(full_bundle / "heads/fp32.onnx", HEADS, threads=1).run({INTEREST_VECTOR.name: vectors})[PROBABILITIES.name]
+    rows = OnnxEngine(full_bundle / "heads/fp32.onnx", HEADS, SessionOptions(1)).run({INTEREST_VECTOR.name: vectors})[
+        PROBABILITIES.name
+    ]
     for text, row, answer in zip(TEXTS, rows, ask(services, "classify", TEXTS, Classifying()), strict=True):
         assert list(answer.labels) == ["sentiment", "fabric"]
         assert [*answer.labels["sentiment"].values(), *answer.labels["fabric"].values()] == pytest.approx(row.tolist(), abs=1e-5)
@@ -118,7 +121,7 @@ def test_reranking_goes_with_diversity_and_with_texts_that_do_not_want_it(servic
 
 
 def test_a_bundle_without_matcher_and_heads_says_what_it_lacks(tiny_bundle: Path) -> None:
-    services = open_services(Bundle.open(tiny_bundle), engine="fp32", threads=1)
+    services = open_services(Bundle.open(tiny_bundle), engine="fp32", session=SessionOptions(1))
     assert set(services) == {"recommend", "embed"}
     with pytest.raises(InvalidInput, match="rerank needs a bundle with a matcher, and this one has none; ask without rerank"):
         recommended(services, "red", rerank=True)
@@ -155,7 +158,7 @@ def test_a_probability_that_is_none_is_refused() -> None:
 def test_what_needs_no_items_opens_no_catalogue(full_bundle: Path, monkeypatch: pytest.MonkeyPatch, spec: ModelSpec) -> None:
     """With 50,000 items it would be 70 MiB in each of Triton's processes."""
     opened = Bundle.open(full_bundle)
-    engines = Engines(opened, engine="fp32", threads=1)
+    engines = Engines(opened, engine="fp32", session=SessionOptions(1))
     monkeypatch.setattr(Bundle, "catalogue", lambda _: pytest.fail("the catalogue was read"))
     service = open_service(opened, spec, run=engines, engine="fp32")
     question = Classifying() if spec is CLASSIFY else Embedding()

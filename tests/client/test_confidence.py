@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bertrec.session_options import SessionOptions
 from client import Answer, Recommender
 from client.__main__ import main
 from client.rendering import as_record, as_table
@@ -38,7 +39,7 @@ def test_triton_says_the_same(full_triton: TritonServer) -> None:
 
 
 def test_the_edge_server_says_the_same(full_bundle: Path) -> None:
-    with running(EdgeModel(full_bundle, threads=1)) as server:
+    with running(EdgeModel(full_bundle, session=SessionOptions(1))) as server:
         found = server.recommend({"text": [SURE, UNSURE]}).json["answers"]
         assert [answer["confident"] for answer in found] == [True, False]
         page = server.get("/page.js").body.decode()

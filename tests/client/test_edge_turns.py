@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bertrec.answers import Options
+from bertrec.session_options import SessionOptions
 from client.backends.edge import EdgeBackend
 from tests.serving.asking import at_once
 from tests.tiny import ITEMS, item_text
@@ -20,7 +21,7 @@ CALLERS = 12
 
 
 def test_no_more_compute_at_once_than_there_are_cores(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    edge = EdgeBackend(tiny_bundle, threads=1)
+    edge = EdgeBackend(tiny_bundle, session=SessionOptions(1))
     lock, running, most = threading.Lock(), 0, 0
     service = edge._services["recommend"]
     compute = service.answer

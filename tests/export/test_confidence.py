@@ -14,6 +14,7 @@ from bertrec.bundle import Bundle
 from bertrec.engine import OnnxEngine
 from bertrec.errors import InvalidInput, InvalidRun
 from bertrec.pipeline import Pipeline
+from bertrec.session_options import SessionOptions
 from bertrec.tensors import ENCODER, RANKER
 from export.build import BuildSettings, build_bundle
 from tests import tiny
@@ -47,8 +48,8 @@ def test_the_bundle_decides_as_the_threshold_did(run: Run, tmp_path: Path) -> No
     assert (bundle.confidence.measure, bundle.confidence.threshold) == (found.judgement.measure, found.judgement.threshold)
     pipeline = Pipeline(
         Bundle.open(bundle.folder),
-        encoder=OnnxEngine(bundle.engine_path("encoder", "fp32"), ENCODER, threads=1).run,
-        ranker=OnnxEngine(bundle.engine_path("ranker", "fp32"), RANKER, threads=1).run,
+        encoder=OnnxEngine(bundle.engine_path("encoder", "fp32"), ENCODER, SessionOptions(1)).run,
+        ranker=OnnxEngine(bundle.engine_path("ranker", "fp32"), RANKER, SessionOptions(1)).run,
         engine="fp32",
     )
     texts = [str(example["text"]) for example in found.examples]

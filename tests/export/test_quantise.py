@@ -17,6 +17,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from bertrec.bundle import Runtime
 from bertrec.engine import OnnxEngine
 from bertrec.errors import InvalidInput
+from bertrec.session_options import SessionOptions
 from bertrec.tensors import ENCODER
 from export import quantise as quantising
 from export.calibration import PERCENTILE, Calibration, Tensors, calibrate, observe
@@ -64,7 +65,7 @@ def fused(plain: Path) -> Path:
 
 
 def vectors(path: Path, batch: Tensors = HELD_OUT) -> NDArray[Any]:
-    return OnnxEngine(path, ENCODER, threads=1).run(batch)["interest_vector"]
+    return OnnxEngine(path, ENCODER, SessionOptions(1)).run(batch)["interest_vector"]
 
 
 def loss(path: Path, reference: Path) -> float:

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 
 from bertrec.engine import OnnxEngine
 from bertrec.errors import InvalidInput
+from bertrec.session_options import SessionOptions
 from bertrec.tensors import ENCODER
 from export.encoder import export_plain
 from export.vocabulary import TrimmedVocabulary, corpus_texts, trim_encoder, trim_wordpiece
@@ -162,7 +163,10 @@ def test_vectors_are_the_same_to_the_bit(
     rows = opened(tokenizer_file).get_vocab_size(), len(trimmed.kept)
     assert ([rows[0], 32], [rows[1], 32]) in changed
     assert all((before, after) == ([rows[0], *after[1:]], [rows[1], *before[1:]]) for before, after in changed)
-    before, after = OnnxEngine(source, ENCODER, threads=1), OnnxEngine(tmp_path / "deep/trimmed.onnx", ENCODER, threads=1)
+    before, after = (
+        OnnxEngine(source, ENCODER, SessionOptions(1)),
+        OnnxEngine(tmp_path / "deep/trimmed.onnx", ENCODER, SessionOptions(1)),
+    )
     old, new = opened(tokenizer_file), opened(trimmed)
     for text in CORPUS:
         np.testing.assert_array_equal(vector(after, new.encode(text).ids), vector(before, old.encode(text).ids))
@@ -176,7 +180,7 @@ def test_places_beyond_what_a_text_is_cut_to_are_dropped(
     trim_encoder(source, tmp_path / "whole.onnx", trimmed.kept)
     trim_encoder(source, tmp_path / "cut.onnx", trimmed.kept, positions=48)
     assert (tmp_path / "cut.onnx").stat().st_size < (tmp_path / "whole.onnx").stat().st_size
-    before, after = (OnnxEngine(tmp_path / f"{name}.onnx", ENCODER, threads=1) for name in ("whole", "cut"))
+    before, after = (OnnxEngine(tmp_path / f"{name}.onnx", ENCODER, SessionOptions(1)) for name in ("whole", "cut"))
     ids = (np.arange(48) % len(trimmed.kept)).tolist()
     np.testing.assert_array_equal(vector(after, ids), vector(before, ids))
 
@@ -206,7 +210,7 @@ def test_rows_with_a_scale_each_are_cut_together(tmp_path: Path) -> None:
     source = by_hand(tmp_path / "source.onnx", nodes, {"codes": codes, "scales": scales, "zeros": np.zeros(10, np.int8)})
     trim_encoder(source, tmp_path / "trimmed.onnx", [1, 4, 9])
     assert shapes_of(tmp_path / "trimmed.onnx") == {"codes": [3, 2], "scales": [3], "zeros": [3], "tokens_axis": [1]}
-    found = vector(OnnxEngine(tmp_path / "trimmed.onnx", ENCODER, threads=1), [0, 2, 2])
+    found = vector(OnnxEngine(tmp_path / "trimmed.onnx", ENCODER, SessionOptions(1)), [0, 2, 2])
     np.testing.assert_array_equal(found[0], (codes * scales[:, None])[[1, 9, 9]].sum(axis=0))
 
 
@@ -221,7 +225,7 @@ def test_where_the_ids_are_computed_with_the_old_ones_are_looked_up(tmp_path: Pa
     ]
     source = by_hand(tmp_path / "source.onnx", nodes, {"table": table, "last_axis": np.asarray([2], np.int64)})
     trim_encoder(source, tmp_path / "trimmed.onnx", np.asarray([1, 4, 9]))
-    engines = [OnnxEngine(tmp_path / name, ENCODER, threads=1) for name in ("source.onnx", "trimmed.onnx")]
+    engines = [OnnxEngine(tmp_path / name, ENCODER, SessionOptions(1)) for name in ("source.onnx", "trimmed.onnx")]
     np.testing.assert_array_equal(vector(engines[1], [0, 2, 1]), vector(engines[0], [1, 9, 4]))
 
 

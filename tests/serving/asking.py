@@ -16,6 +16,7 @@ from bertrec.answers import Options, Recommendation
 from bertrec.bundle import Bundle
 from bertrec.engine import OnnxEngine
 from bertrec.pipeline import Pipeline
+from bertrec.session_options import SessionOptions
 from bertrec.tensors import ANSWER, ENCODER, OPTIONS, RANKER, RECOMMEND, TEXT
 from serving.triton import TritonServer
 
@@ -70,8 +71,8 @@ def ask(server: TritonServer, protocol: str, texts: Sequence[str], options: Opti
 
 def edge(bundle: Bundle, engine: str) -> Pipeline:
     """The same bundle, answered in this process."""
-    encoder = OnnxEngine(bundle.engine_path(ENCODER.name, engine), ENCODER, threads=1)
-    ranker = OnnxEngine(bundle.engine_path(RANKER.name, "fp32"), RANKER, threads=1)
+    encoder = OnnxEngine(bundle.engine_path(ENCODER.name, engine), ENCODER, SessionOptions(1))
+    ranker = OnnxEngine(bundle.engine_path(RANKER.name, "fp32"), RANKER, SessionOptions(1))
     return Pipeline(bundle, encoder=encoder.run, ranker=ranker.run, engine=engine)
 
 

@@ -14,6 +14,7 @@ from tritonclient.utils import InferenceServerException
 
 from bertrec.bundle import Bundle
 from bertrec.engine import OnnxEngine
+from bertrec.session_options import SessionOptions
 from bertrec.tensors import ATTENTION_MASK, ENCODER, INPUT_IDS, INTEREST_VECTOR, RANKER
 from serving.triton import TritonServer
 from tests.serving.asking import at_once, infer, texts_per_execution
@@ -25,7 +26,7 @@ TOLERANCE = 1e-5
 
 @pytest.fixture(scope="module")
 def encoder(tiny_bundle: Path) -> OnnxEngine:
-    return OnnxEngine(tiny_bundle / "encoder/fp32.onnx", ENCODER, threads=1)
+    return OnnxEngine(tiny_bundle / "encoder/fp32.onnx", ENCODER, SessionOptions(1))
 
 
 def inputs_of(rows: int, tokens: int, seed: int) -> dict[str, NDArray[Any]]:
@@ -74,7 +75,7 @@ def test_inputs_of_unequal_length_are_refused(triton: TritonServer) -> None:
 
 
 def test_the_ranker_answers_with_all_its_outputs(triton: TritonServer, tiny_bundle: Path) -> None:
-    engine = OnnxEngine(tiny_bundle / "ranker/fp32.onnx", RANKER, threads=1)
+    engine = OnnxEngine(tiny_bundle / "ranker/fp32.onnx", RANKER, SessionOptions(1))
     random_state = np.random.default_rng(0)
     bundle = Bundle.open(tiny_bundle)
     width, items = sum(bundle.manifest.signals.values()), len(bundle.catalogue())

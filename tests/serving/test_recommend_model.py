@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from bertrec.answers import Recommendation
 from bertrec.bundle import Bundle
 from bertrec.engine import OnnxEngine
+from bertrec.session_options import SessionOptions
 from bertrec.tensors import ANSWER, ENCODER, INTEREST_VECTOR, OPTIONS, RANKER, SCORE, TEXT
 from tests.serving.asking import strings
 from tests.tiny import item_text
@@ -140,7 +141,7 @@ class Server:
 def server(tiny_bundle: Path) -> Server:
     bundle = Bundle.open(tiny_bundle)
     specs = (ENCODER, RANKER)
-    return Server({spec.name: OnnxEngine(bundle.engine_path(spec.name, "fp32"), spec, threads=1).run for spec in specs})
+    return Server({spec.name: OnnxEngine(bundle.engine_path(spec.name, "fp32"), spec, SessionOptions(1)).run for spec in specs})
 
 
 @pytest.fixture

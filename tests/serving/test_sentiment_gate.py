@@ -18,6 +18,7 @@ from bertrec.engine import OnnxEngine
 from bertrec.errors import InvalidBundle, MissingDependency
 from bertrec.fusion import FEATURES, GATES_FILE, SENTIMENT, Gates
 from bertrec.pipeline import Pipeline
+from bertrec.session_options import SessionOptions
 from bertrec.tensors import ENCODER, RANKER, SIGNALS
 from serving.assemble import REPOSITORY_FILE, Target, assemble
 from tests import tiny
@@ -67,8 +68,8 @@ def test_what_is_served_weighs_by_it(tiny_bundle: Path, tmp_path: Path) -> None:
     shares = []
     for folder in (tiny_bundle, with_gates(tiny_bundle, tmp_path / "gated", gates)):
         bundle = Bundle.open(folder)
-        encoder = OnnxEngine(bundle.engine_path("encoder", "fp32"), ENCODER, threads=1)
-        ranker = OnnxEngine(bundle.engine_path("ranker", "fp32"), RANKER, threads=1)
+        encoder = OnnxEngine(bundle.engine_path("encoder", "fp32"), ENCODER, SessionOptions(1))
+        ranker = OnnxEngine(bundle.engine_path("ranker", "fp32"), RANKER, SessionOptions(1))
         pipeline = Pipeline(bundle, encoder=encoder.run, ranker=ranker.run, engine="fp32")
         answers = pipeline.recommend(texts, [Options(k=tiny.ITEMS, spelling=False)] * len(texts))
         shares.append([_text_share(answer.items[0].reasons) for answer in answers])

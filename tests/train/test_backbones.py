@@ -13,6 +13,7 @@ from torch import nn
 
 from bertrec.engine import OnnxEngine
 from bertrec.errors import InvalidInput
+from bertrec.session_options import SessionOptions
 from bertrec.tensors import ATTENTION_MASK, ENCODER, INPUT_IDS
 from bertrec.text import TextTokenizer, batches
 from export.build import BuildSettings, build_bundle
@@ -116,7 +117,7 @@ def test_the_exported_engines_give_the_vectors_of_the_run(name: str, runs: dict[
     again = encode_texts(Encoder.load(run.encoder_folder), tokenizer, TEXTS, "torch")
     np.testing.assert_array_equal(again, wanted)
     for engine in engines:
-        session = OnnxEngine(bundle.folder / f"encoder/{engine}.onnx", ENCODER, threads=1)
+        session = OnnxEngine(bundle.folder / f"encoder/{engine}.onnx", ENCODER, SessionOptions(1))
         for padded in batches(tokenizer.tokenise(TEXTS), tokenizer):
             given = {INPUT_IDS.name: padded.input_ids, ATTENTION_MASK.name: padded.attention_mask}
             (found,) = session.run(given).values()

@@ -12,6 +12,7 @@ from bertrec.answers import Options
 from bertrec.bundle import Bundle
 from bertrec.encoding import TextEncoder
 from bertrec.engine import OnnxEngine
+from bertrec.session_options import SessionOptions
 from bertrec.tensors import ENCODER
 from bertrec.text import clean
 from client.backends.edge import EdgeBackend
@@ -28,7 +29,7 @@ def load(setup: Setup) -> Loaded:
 
 def _encoder(setup: Setup, engine: str) -> Loaded:
     bundle = Bundle.open(setup.bundle)
-    session = OnnxEngine(bundle.engine_path(ENCODER.name, engine), ENCODER, threads=setup.threads)
+    session = OnnxEngine(bundle.engine_path(ENCODER.name, engine), ENCODER, SessionOptions(setup.threads))
     encoder = TextEncoder(bundle, session.run, engine)
 
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
@@ -39,7 +40,7 @@ def _encoder(setup: Setup, engine: str) -> Loaded:
 
 def _pipeline(setup: Setup, engine: str) -> Loaded:
     bundle = Bundle.open(setup.bundle)
-    backend = EdgeBackend(setup.bundle, engine=engine, threads=setup.threads)
+    backend = EdgeBackend(setup.bundle, engine=engine, session=SessionOptions(setup.threads))
     index = {item.item_id: row for row, item in enumerate(bundle.catalogue().items)}
 
     def rank(texts: Sequence[str]) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bertrec.session_options import SessionOptions
 from client import Recommender
 from client.server.model import EdgeModel
 from tests.client.server.running import Running, running
@@ -14,7 +15,7 @@ from tests.client.server.running import Running, running
 
 @pytest.fixture(scope="session")
 def model(tiny_bundle: Path) -> EdgeModel:
-    return EdgeModel(tiny_bundle, threads=1)
+    return EdgeModel(tiny_bundle, session=SessionOptions(1))
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from bertrec.session_options import SessionOptions
 from client.server.limits import Limits
 from client.server.model import Asked, EdgeModel, Outcome
 from client.server.running import LOOPBACK, listen, make_server
@@ -87,7 +88,7 @@ class HeldModel(EdgeModel):
     """The real model, which starts a run only when it is let go: so a test decides what waits meanwhile."""
 
     def __init__(self, bundle: Any) -> None:
-        super().__init__(bundle, threads=1)
+        super().__init__(bundle, session=SessionOptions(1))
         self.entered = threading.Semaphore(0)
         self.go_on = threading.Event()
         self.runs: list[int] = []

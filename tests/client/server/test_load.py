@@ -18,6 +18,7 @@ import onnxruntime
 import pytest
 
 from bertrec.errors import InvalidInput
+from bertrec.session_options import SessionOptions
 from client import Recommender, ServedBy
 from client.server.__main__ import main
 from client.server.limits import Limits
@@ -108,7 +109,7 @@ def test_a_run_that_fails_ends_its_requests_and_not_the_server(tiny_bundle: Path
                 raise MemoryError("no room")
             return super().answer(requests)
 
-    model = Failing(tiny_bundle, threads=1)
+    model = Failing(tiny_bundle, session=SessionOptions(1))
     with running(model) as server:
         failed = server.recommend({"text": "red"})
         assert (failed.status, "MemoryError" in failed.json["error"]) == (500, True)
@@ -177,7 +178,7 @@ def test_the_command_serves_on_loopback_until_it_is_told_to_stop(tiny_bundle: Pa
 def test_a_gpu_that_is_not_there_is_told_and_the_cpu_answers(
     tiny_bundle: Path, caplog: pytest.LogCaptureFixture, in_process: Recommender
 ) -> None:
-    model = EdgeModel(tiny_bundle, threads=1, device="gpu")
+    model = EdgeModel(tiny_bundle, session=SessionOptions(1, "gpu"))
     assert model.providers == {"encoder": "CPUExecutionProvider", "ranker": "CPUExecutionProvider"}
     warnings = [record.getMessage() for record in caplog.records]
     assert len(warnings) == 2 and all("runs on CPUExecutionProvider; the GPU was asked for" in one for one in warnings)
@@ -185,7 +186,7 @@ def test_a_gpu_that_is_not_there_is_told_and_the_cpu_answers(
         found = server.recommend({"text": "green gown"}).json["items"]
     assert [item["item_id"] for item in found] == [item.item_id for item in in_process.recommend("green gown").items]
     with pytest.raises(InvalidInput, match="device is 'tpu'; accepted are cpu, gpu"):
-        EdgeModel(tiny_bundle, device="tpu")
+        EdgeModel(tiny_bundle, session=SessionOptions(device="tpu"))
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

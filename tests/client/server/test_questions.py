@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tritonclient.http
 
+from bertrec.session_options import SessionOptions
 from bertrec.tensors import EMBED, INTEREST_VECTOR, QUESTIONS, TEXT
 from client import Recommender
 from client.server.model import EdgeModel
@@ -22,7 +23,7 @@ ITEMS = ["7", "0"]
 
 @pytest.fixture(scope="module")
 def full(full_bundle: Path) -> Iterator[Running]:
-    with running(EdgeModel(full_bundle, threads=1)) as server:
+    with running(EdgeModel(full_bundle, session=SessionOptions(1))) as server:
         yield server
 
 
