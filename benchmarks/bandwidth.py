@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,15 @@ class Bandwidth:
     def best(self) -> float:
         """What the memory gave at best, of the medians: the stricter bound to be held against."""
         return max(self.read[1], self.triad[1])
+
+    def against(self, gb_per_s: float) -> dict[str, float]:
+        """What a scan reads a second, beside a plain read, which is all that it does, and beside the memory's best."""
+        return {"gb_per_s": gb_per_s, "of_read": gb_per_s / self.read[1], "of_bandwidth": gb_per_s / self.best}
+
+
+def written_against(row: Mapping[str, Any]) -> str | None:
+    """Such as ``28.9 (84%, 64%)``, of a row that has :meth:`Bandwidth.against`; None for one that has not."""
+    return "{gb_per_s:.1f} ({of_read:.0%}, {of_bandwidth:.0%})".format(**row) if "of_read" in row else None
 
 
 def measure_bandwidth(threads: int = 0, *, size_bytes: int = BYTES, repeats: int = REPEATS) -> Bandwidth:

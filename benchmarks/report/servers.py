@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.bandwidth import written_against
 from benchmarks.edge import EdgeRun, edge_rows
 from benchmarks.report.drawing import COLOURS, MARKS, decades, drawing, look
 from benchmarks.report.parts import NOTHING, Content, Grid, Plot, Section, origin_of
@@ -108,7 +109,7 @@ def scale(content: Content, title: str) -> Section:
             f"{row['identical']} of {row['queries']}",
             f"{row['needs_bytes'] / 1e6:.0f}",
             f"{row['build_s']:.1f}",
-            f"{row['gb_per_s']:.1f} ({row['of_bandwidth']:.0%})" if "gb_per_s" in row else NOTHING,
+            written_against(row) or NOTHING,
         ]
         for row in rows
     ]
@@ -121,7 +122,7 @@ def scale(content: Content, title: str) -> Section:
         "identical top 10",
         "MB",
         "built in, s",
-        "GB/s (of memory's)",
+        "GB/s (of reading, of a triad)",
     )
     growths = {way: one for way, one in content.get("growth", {}).items() if one is not None}
     grown = "; ".join(f"{way} {one:.2f}" for way, one in growths.items())

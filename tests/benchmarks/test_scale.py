@@ -37,6 +37,8 @@ def test_all_ways_are_measured_at_every_size(tiny_bundle: Path, tmp_path: Path, 
         assert row["build_s"] >= 0
         if row["way"] != "faiss IVF":
             assert (row["identical"], row["recall_at_10"]) == (10, pytest.approx(1.0, abs=0.02))  # ties may swap
+        if "gb_per_s" in row:
+            assert row["of_read"] >= row["of_bandwidth"] > 0
     scanned = [row["detail"]["scanned_bytes"] for row in written["rows"] if row["items"] == 6_000 and row["way"] != "faiss IVF"]
     assert scanned[0] == 4 * scanned[1]
     assert set(written["growth"]) == set(ways)
