@@ -47,7 +47,7 @@ def add_capacity(commands: Commands[argparse.ArgumentParser]) -> None:
     compared.add_argument("--rounds", type=int, default=ComparisonSettings.rounds, help="of each generator, in turns")
     compared.add_argument("--seconds", type=float, default=ComparisonSettings.seconds, help="of each closed loop")
     compared.add_argument("--warm-up-s", type=float, default=ComparisonSettings.warm_up_s, help="before each number of clients")
-    compared.add_argument("--engine", help="encoder engine of the bundle (default: the export's choice)")
+    compared.add_argument("--engines", metavar="NAME,…", help="encoder engines (default: fp32 and the bundle's fastest)")
 
 
 def _plan(given: argparse.Namespace) -> int:
@@ -80,12 +80,12 @@ def _perf_analyzer(given: argparse.Namespace) -> int:
         rounds=given.rounds,
         seconds=given.seconds,
         warm_up_s=given.warm_up_s,
-        engine=given.engine,
+        engines=values(given.engines or "", str),
     )
     bundle, texts = Bundle.open(given.bundle), texts_of(given)
     record = Record(given.output, {"bundle": bundle.fingerprint, "settings": asdict(settings)})
     try:
-        measure_agreement(given.bundle, texts, settings, given.binary, record)
+        measure_agreement(bundle, texts, settings, given.binary, record)
         record.finish(agreement=agreement(record.rows))
     finally:
         if record.rows:

@@ -1,7 +1,8 @@
 """NVIDIA's perf_analyzer and our own generator at the same server, in turns: whether they agree on what they have in common.
 
-Both are asked for closed loops over the same texts by gRPC. Open loops are left out: perf_analyzer counts a request's latency
-from when it was sent, not from when it was due.
+Both are asked for closed loops over the same texts by gRPC, and leave the answers as they come, since perf_analyzer can do no more
+and what a client makes of them costs cores that the server runs on. Open loops are left out: perf_analyzer counts a request's
+latency from when it was sent, not from when it was due.
 """
 
 from __future__ import annotations
@@ -15,28 +16,36 @@ import shutil
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import grpc  # type: ignore[import-untyped]  # its stubs are a package of their own
+import numpy as np
 from rich.table import Table
+from tritonclient.grpc.service_pb2 import ModelInferRequest
+from tritonclient.utils import serialize_byte_tensor
 
 from benchmarks.drive import Traffic, closed_loop
 from benchmarks.load import MOST_CLIENTS
+from benchmarks.overhead import chosen_engines
 from benchmarks.record import Record
 from benchmarks.servers import triton
 from bertrec.answers import DEFAULT_K, Options
+from bertrec.bundle import Bundle
 from bertrec.checks import number
-from bertrec.errors import InvalidInput, ServerFailed
+from bertrec.errors import InvalidInput, ServerFailed, Unavailable
+from bertrec.questions import Question
 from bertrec.tensors import OPTIONS, RECOMMEND, TEXT
 from bertrec.text import clean
-from client.backends import connect_async
+from client.backends import NO_HEADERS
 from serving._installation import Installation
 from train.progress import progress
 
 PROGRAM = "perf_analyzer"
+INFER = "/inference.GRPCInferenceService/ModelInfer"
 HOW_TO_GET = (
     "get it from NVIDIA's wheel, which needs no GPU: pip install --no-deps --target tools tritonclient==2.46.0, then "
     "--binary tools/bin/perf_analyzer "
@@ -54,7 +63,7 @@ OURS, THEIRS = "bertrec", PROGRAM
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """clients: of the closed loops. rounds: how often each generator drives each, in turns. seconds: of each, warmed up before.
+    """engines: encoder engines, none for fp32 and the fastest of the bundle. clients: of the closed loops. rounds: how often each generator drives each, in turns. seconds: of each, warmed up before.
 
     Raises InvalidInput for what makes no measurement.
     """
@@ -65,7 +74,7 @@ class ComparisonSettings:
     warm_up_s: float = 2.0
     timeout_s: float = 30.0
     texts: int = 1_000
-    engine: str | None = None
+    engines: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -130,32 +139,79 @@ class PerfAnalyzer:
 
 
 def measure_agreement(
-    bundle: Path, texts: Sequence[str], settings: ComparisonSettings, binary: Path | None, record: Record
+    bundle: Bundle, texts: Sequence[str], settings: ComparisonSettings, binary: Path | None, record: Record
 ) -> None:
-    """A row of ``record`` for each closed loop of each generator, at one Triton that serves the bundle."""
+    """A row of ``record`` for each closed loop of each generator, at one Triton for each engine, one after another.
+
+    Raises InvalidInput for an engine that the bundle has not, or without the program.
+    """
+    engines = chosen_engines(bundle, settings.engines)
     chosen = [clean(text) for text in texts]
     random.Random(settings.seed).shuffle(chosen)  # neither reads them all, and any part is to be like the others
     chosen = chosen[: settings.texts]
     with tempfile.TemporaryDirectory(prefix="bertrec-perf-") as folder:
         theirs = PerfAnalyzer(binary, Path(folder))
         record.note(perf_analyzer=theirs.version)
-        with triton(bundle, engine=settings.engine, threads=0) as served:
-            url = served.urls["grpc"]
-            with progress("comparing generators", 2 * settings.rounds * len(settings.clients)) as advance:
-                for clients in settings.clients:
-                    asyncio.run(_ours(url, chosen, clients, settings.warm_up_s, settings.timeout_s))
-                    for turn in range(settings.rounds):
-                        for generator in (THEIRS, OURS) if turn % 2 else (OURS, THEIRS):
-                            if generator == OURS:
-                                found = asyncio.run(_ours(url, chosen, clients, settings.seconds, settings.timeout_s))
-                            else:
-                                found = theirs.closed_loop(url, chosen, clients, settings.seconds)
-                            record.add({"generator": generator, "clients": clients, "round": turn, **found})
-                            advance(note=f"{generator}, {clients} clients: {found['answers_per_s']:.1f} answers/s")
+        with progress("comparing generators", 2 * settings.rounds * len(settings.clients) * len(engines)) as advance:
+            for engine in engines:
+                with triton(bundle.folder, engine=engine, threads=0) as served:
+                    for row in _rows(served.urls["grpc"], theirs, chosen, settings):
+                        record.add({"engine": engine, **row})
+                        advance(
+                            note=f"{engine}, {row['generator']}, {row['clients']} clients: {row['answers_per_s']:.1f} answers/s"
+                        )
+
+
+def _rows(url: str, theirs: PerfAnalyzer, texts: Sequence[str], settings: ComparisonSettings) -> Iterator[dict[str, Any]]:
+    """One for each closed loop at one server. Raises ServerFailed where a request failed."""
+    for clients in settings.clients:
+        asyncio.run(_ours(url, texts, clients, settings.warm_up_s, settings.timeout_s))
+        for turn in range(settings.rounds):
+            for generator in (THEIRS, OURS) if turn % 2 else (OURS, THEIRS):
+                if generator == OURS:
+                    found = asyncio.run(_ours(url, texts, clients, settings.seconds, settings.timeout_s))
+                else:
+                    found = theirs.closed_loop(url, texts, clients, settings.seconds)
+                yield {"generator": generator, "clients": clients, "round": turn, **found}
+
+
+class Undecoded:
+    """A backend (client.backends.AsyncBackend) for one text at a time, whose answers are left as they came: the list is empty."""
+
+    def __init__(self, url: str, texts: Sequence[str]) -> None:
+        """url: gRPC. texts: all that will be asked."""
+        self._channel = grpc.aio.insecure_channel(urlsplit(url).netloc)
+        self._infer = self._channel.unary_unary(INFER)
+        self._requests = {text: _request(text) for text in texts}
+
+    async def answer(
+        self, texts: Sequence[str], question: Question, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> list[Any]:
+        """Raises Unavailable where the server refuses or fails."""
+        (text,) = texts
+        try:
+            await self._infer(self._requests[text], timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise Unavailable(f"{error.code().name}: {error.details()}") from None
+        return []
+
+    async def close(self) -> None:
+        """Close the channel."""
+        await self._channel.close()
+
+
+def _request(text: str) -> bytes:
+    """The message that asks for the ten best items for a text."""
+    inputs = {TEXT: text, OPTIONS: Options(k=DEFAULT_K).to_json()}
+    request = ModelInferRequest(model_name=RECOMMEND.name)
+    for spec, value in inputs.items():
+        request.inputs.add(name=spec.name, datatype=spec.dtype, shape=[1, 1])
+        request.raw_input_contents.append(serialize_byte_tensor(np.array([[value]], object)).item())
+    return bytes(request.SerializeToString())
 
 
 async def _ours(url: str, texts: Sequence[str], clients: int, seconds: float, timeout_s: float) -> dict[str, float]:
-    backend = connect_async(url)
+    backend = Undecoded(url, texts)
     try:
         driven = await closed_loop(Traffic(backend, texts, timeout_s), clients, seconds)
     finally:
@@ -166,10 +222,10 @@ async def _ours(url: str, texts: Sequence[str], clients: int, seconds: float, ti
 
 
 def agreement(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each number of clients and measure: medians, the median ratio of ours to theirs within a round, and its range."""
+    """For each engine, number of clients and measure: medians, the median ratio of ours to theirs within a round, its range."""
     found = []
-    for clients in dict.fromkeys(row["clients"] for row in rows):
-        mine = {(row["generator"], row["round"]): row for row in rows if row["clients"] == clients}
+    for engine, clients in dict.fromkeys((row["engine"], row["clients"]) for row in rows):
+        mine = {(row["generator"], row["round"]): row for row in rows if (row["engine"], row["clients"]) == (engine, clients)}
         turns = [turn for generator, turn in mine if generator == OURS and (THEIRS, turn) in mine]
         for measure in ("p50_ms", "answers_per_s"):
             ours, theirs = ([mine[generator, turn][measure] for turn in turns] for generator in (OURS, THEIRS))
@@ -177,19 +233,22 @@ def agreement(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 continue
             ratios = [mine[OURS, turn][measure] / mine[THEIRS, turn][measure] for turn in turns]
             ratio = statistics.median(ratios)
-            about = {"clients": clients, "measure": measure, "ours": statistics.median(ours), "theirs": statistics.median(theirs)}
+            about = {"engine": engine, "clients": clients, "measure": measure}
+            figures = {"ours": statistics.median(ours), "theirs": statistics.median(theirs)}
             verdict = {"ratio": ratio, "range": [min(ratios), max(ratios)], "agree": abs(ratio - 1) <= AGREEING}
-            found.append({**about, **verdict})
+            found.append({**about, **figures, **verdict})
     return found
 
 
 def agreement_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Two lines for each number of clients."""
+    """Two lines for each engine and number of clients."""
     table = Table(title="the same closed loops by two generators, in turns", title_justify="left")
-    for title in ("clients", "measure", "ours", THEIRS, "ratio (range)", f"within {AGREEING:.0%}"):
-        table.add_column(title, justify="left" if title == "measure" else "right")
+    for title in ("engine", "clients", "measure", "ours", THEIRS, "ratio (range)", f"within {AGREEING:.0%}"):
+        table.add_column(title, justify="left" if title in ("engine", "measure") else "right")
     for one in agreement(rows):
         ratio = "{:.3f} ({:.3f}–{:.3f})".format(one["ratio"], *one["range"])
         figures = (f"{one['ours']:.1f}", f"{one['theirs']:.1f}", ratio, "yes" if one["agree"] else "no")
-        table.add_row(str(one["clients"]), {"p50_ms": "p50 ms", "answers_per_s": "answers/s"}[one["measure"]], *figures)
+        table.add_row(
+            one["engine"], str(one["clients"]), {"p50_ms": "p50 ms", "answers_per_s": "answers/s"}[one["measure"]], *figures
+        )
     return table

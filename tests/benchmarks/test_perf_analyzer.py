@@ -47,6 +47,7 @@ def test_both_generators_drive_one_server_in_turns(tiny_bundle: Path, tmp_path: 
     assert compare(tmp_path, tiny_bundle, "--binary", str(program), "--clients", "1,3") == 0
     written: dict[str, Any] = json.loads((tmp_path / "found.json").read_text())
     assert written["complete"]
+    assert {row["engine"] for row in written["rows"]} == {"fp32"}
     order = [(row["clients"], row["round"], row["generator"]) for row in written["rows"]]
     one = [(0, "bertrec"), (0, PROGRAM), (1, PROGRAM), (1, "bertrec")]
     assert order == [(clients, *turn) for clients in (1, 3) for turn in one]
@@ -87,7 +88,7 @@ def test_a_program_that_does_not_start_says_why(tiny_bundle: Path, tmp_path: Pat
 
 def test_they_agree_where_the_median_ratio_is_within_a_tenth() -> None:
     rows = [
-        {"generator": generator, "clients": 4, "round": turn, "p50_ms": p50_ms, "answers_per_s": rate}
+        {"engine": "fp32", "generator": generator, "clients": 4, "round": turn, "p50_ms": p50_ms, "answers_per_s": rate}
         for generator, figures in (("bertrec", [(10, 95), (11, 80), (30, 70)]), (PROGRAM, [(10, 100), (10, 100), (10, 100)]))
         for turn, (p50_ms, rate) in enumerate(figures)
     ]
