@@ -1,8 +1,8 @@
 """NVIDIA's perf_analyzer and our own generator at the same server, in turns: whether they agree on what they have in common.
 
-Both are asked for closed loops over the same texts by gRPC, and leave the answers as they come, since perf_analyzer can do no more
-and what a client makes of them costs cores that the server runs on. Open loops are left out: perf_analyzer counts a request's
-latency from when it was sent, not from when it was due.
+Both are asked for closed loops over the same texts by gRPC, and leave the answers as they come: perf_analyzer can do no more, and
+what a client makes of them costs cores that the server runs on. Open loops are left out: perf_analyzer counts a request's latency
+from when it was sent, not from when it was due.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ OURS, THEIRS = "bertrec", PROGRAM
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """engines: encoder engines, none for fp32 and the fastest of the bundle. clients: of the closed loops. rounds: how often each generator drives each, in turns. seconds: of each, warmed up before.
+    """engines: encoder engines, none for fp32 and the fastest of the bundle. clients: of the closed loops.
+
+    rounds: how often each generator drives each, in turns. seconds: of each, warmed up before.
 
     Raises InvalidInput for what makes no measurement.
     """
