@@ -84,7 +84,7 @@ def speeds(rows: Rows) -> dict[str, Any]:
             if any(row[f"{way}_s"] is None for row in mine):
                 continue
             if workload == OFFLINE:
-                rates = [row["texts"] / sum(row[f"{way}_s"]) for row in mine]
+                rates = [row["texts"] / float(np.median(row[f"{way}_s"])) for row in mine]
                 place[way] = {"texts_per_s": [float(np.median(rates)), min(rates), max(rates)]}
             else:
                 samples = 1e3 * np.concatenate([row[f"{way}_s"] for row in mine])
@@ -94,12 +94,9 @@ def speeds(rows: Rows) -> dict[str, Any]:
 
 
 def _round_costs(rows: Rows, name: str, workload: str) -> dict[int, float]:
-    """Round → seconds a text from text to ten items: the median of single texts, the mean of those handed over at once."""
+    """Round → seconds from text to ten items: medians, of single texts, and of passes over those handed over at once."""
     mine = [row for row in rows if (row["peer"], row["workload"]) == (name, workload)]
-    return {
-        row["round"]: sum(row["total_s"]) / row["texts"] if workload == OFFLINE else float(np.median(row["total_s"]))
-        for row in mine
-    }
+    return {row["round"]: float(np.median(row["total_s"])) for row in mine}
 
 
 def compared(rows: Rows, peers: Mapping[str, Any], measured: Mapping[str, Any]) -> list[Compared]:

@@ -5,7 +5,8 @@
     {"do": "singly", "texts": […]}                → {"encode_s": […], "total_s": […]}
     {"do": "together", "texts": […], "save": "…"} → {"encode_s": […], "total_s": […]}
 
-encode_s: text → vector, null where the peer has no such step; total_s: text → ten items. What fails is answered with
+encode_s: text → vector, null where the peer has no such step; total_s: text → ten items; of each text singly, of each pass over
+all of them together. What fails is answered with
 {"error": "…"}, the last line of the exception. What libraries print goes to standard error.
 """
 
@@ -31,6 +32,8 @@ from benchmarks.peers.setup import BATCH, ITEMS_FILE, Loaded, Setup, best_items
 PACKAGE = "benchmarks.peers.encoders"
 WARM_UP = 6
 """Texts that are read singly before anything is measured."""
+LEAST_S = 1.0
+"""Texts together are read again until so much time has passed: the first pass finds the caches full of another peer's."""
 
 
 class Worker:
@@ -62,10 +65,13 @@ class Worker:
         return _seconds([encode for encode, _ in asked], [total for _, total in asked])
 
     def together(self, texts: Sequence[str], save: str) -> dict[str, Any]:
-        """All texts handed over at once; ``save`` gets the vectors and the items."""
-        encode, total, vectors, top = self._ask(texts)
+        """All texts handed over at once, again and again; ``save`` gets the vectors and the items."""
+        passes, began = [self._ask(texts)], time.perf_counter()
+        while time.perf_counter() - began + passes[0][1] < LEAST_S:
+            passes.append(self._ask(texts))
+        *_, vectors, top = passes[-1]
         np.savez(save, top=top, **({} if vectors is None else {"vectors": vectors}))
-        return _seconds([encode], [total])
+        return _seconds([encode for encode, *_ in passes], [total for _, total, *_ in passes])
 
     def _ask(self, texts: Sequence[str]) -> tuple[float | None, float, NDArray[np.float32] | None, NDArray[np.int64]]:
         began = time.perf_counter()

@@ -26,6 +26,7 @@ from benchmarks.peers.prepare import prepare
 from benchmarks.peers.process import PeerFailed, PeerProcess
 from benchmarks.peers.setup import Setup, best_items, mean_of_tokens
 from benchmarks.peers.venvs import NotInstalled, environment_python
+from benchmarks.peers.worker import LEAST_S
 from benchmarks.record import Record
 from bertrec.bundle import Bundle
 from bertrec.errors import InvalidInput
@@ -82,7 +83,11 @@ def test_peers_take_turns_with_the_same_texts(measured: dict[str, Any]) -> None:
     works = ("wish", "review", "offline")
     assert turns == [(turn, work, name) for turn, order in ((0, names), (1, names[::-1])) for work in works for name in order]
     assert all(row["texts"] == (3 if row["workload"] == OFFLINE else 2) for row in measured["rows"])
-    assert all(len(row["total_s"]) == (1 if row["workload"] == OFFLINE else 2) for row in measured["rows"])
+    for row in measured["rows"]:
+        if row["workload"] == OFFLINE:
+            assert 0.9 * LEAST_S < sum(row["total_s"]) < LEAST_S + row["total_s"][0] + row["total_s"][-1]
+        else:
+            assert len(row["total_s"]) == 2
     assert {row["peer"] for row in measured["rows"] if row["encode_s"] is None} == {"bertrec fp32, fused pipeline"}
     assert all(peer["threads"] == 1 for name, peer in measured["peers"].items() if name in names)
     assert measured["peers"]["transformers"]["versions"]["torch"].startswith("2.")
