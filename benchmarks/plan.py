@@ -1,6 +1,7 @@
 """The capacity planner: how many instances keep the 99th percentile under an objective, from service times that were measured.
 
-Service times come from the load test's closed loops, and the model is held against its open loops, which it has not seen.
+Service times come from the load test's closed loops, and the model is held against its open loops, which it has not seen; by how
+much it was too low there, plans allow for (:func:`allowance`).
 Everything for higher rates is on paper: independent instances, among which requests are divided at random.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ class Line:
     """The plan for one rate.
 
     instances: that keep the objective, none to spare; spared: with one more, so that one may fail. used: share of what the
-    instances could answer at most. p99_ms: predicted with all instances, of those without and with the one to spare. cost:
+    instances could answer at most. p99_ms: predicted, the allowance in it, without and with the one to spare. cost:
     per million requests, with the one to spare, in the currency of the price.
     """
 
@@ -102,11 +103,12 @@ def make_plans(load: Mapping[str, Any], settings: PlanSettings, record: Record) 
         for (server, protocol), rows in known.items():
             service = service_times(rows)
             checked = check(rows, service, load["settings"])
-            highest = highest_rate(service, settings)
+            factor = checked["allowance"]
+            highest = highest_rate(service, replace(settings, objective_ms=settings.objective_ms / factor))
             advance(note=f"{server}, {protocol}: checked")
             lines = []
             for rate in settings.rates if highest is not None else ():
-                lines.append(asdict(_line(rate, highest or 0.0, service, settings)))
+                lines.append(asdict(_line(rate, highest or 0.0, factor, service, settings)))
                 advance(note=f"{rate:g} requests/s")
             record.add({"server": server, "protocol": protocol, **_described(service, highest), "check": checked, "plan": lines})
 
@@ -162,10 +164,17 @@ def check(rows: Sequence[Row], service: ServiceTimes, measured: Mapping[str, Any
     return {
         "objective_ms": objective_ms,
         "loads": compared,
+        "allowance": allowance(compared),
         "highest_met": max(met, default=None),
         "lowest_missed": min(missed, default=None),
         "predicted_highest": highest,
     }
+
+
+def allowance(loads: Sequence[Row]) -> float:
+    """By what the 99th percentiles of plans are multiplied: the median of measured over predicted, never below 1."""
+    ratios = [load["measured"]["p99"] / load["predicted"]["p99"] for load in loads]
+    return max(1.0, float(np.median(ratios))) if ratios else 1.0
 
 
 def predict(service: ServiceTimes, due_s: Sequence[float]) -> dict[str, list[float]]:
@@ -189,7 +198,7 @@ def floors(throughput: Mapping[str, Any], rates: Sequence[float]) -> dict[str, A
     return found
 
 
-def _line(rate: float, highest: float, service: ServiceTimes, settings: PlanSettings) -> Line:
+def _line(rate: float, highest: float, factor: float, service: ServiceTimes, settings: PlanSettings) -> Line:
     instances = math.ceil(rate / highest)
     spared = instances + 1
     hours = spared / (3_600 * rate) * 1e6
@@ -200,7 +209,7 @@ def _line(rate: float, highest: float, service: ServiceTimes, settings: PlanSett
         cores=spared * settings.cores,
         gpus=spared * settings.gpus,
         used=rate / instances / service.bound,
-        p99_ms=(_p99_ms(service, rate / instances, settings), _p99_ms(service, rate / spared, settings)),
+        p99_ms=(factor * _p99_ms(service, rate / instances, settings), factor * _p99_ms(service, rate / spared, settings)),
         instance_hours_per_million=hours,
         cost=None if settings.price_per_hour is None else hours * settings.price_per_hour,
     )

@@ -124,14 +124,15 @@ def _plan(route: Route, settings: Mapping[str, Any]) -> list[str]:
     if route["highest_rate"] is None:
         return [
             f"**No number of instances keeps {objective}:** a request that meets no other has a 99th percentile of "
-            f"{route['undisturbed_p99_ms']:.1f} ms. A faster engine or shorter texts are needed, or another objective."
+            f"{route['undisturbed_p99_ms']:.1f} ms by the model.{_allowed(route['check'])} A faster engine or shorter texts are "
+            "needed, or another objective."
         ]
     price, gpus = settings["price_per_hour"], settings["gpus"]
     titles = ["requests/s", "instances", "with one to spare", "cores", *(["GPUs"] if gpus else [])]
     titles += ["used", "p99 ms", "with the spare", "instance-hours a million" if price is None else "cost a million"]
     lines = [
         f"**On paper**, for {objective}: one instance takes up to {route['highest_rate']:.1f} requests/s. Cores and costs",
-        f"include the one to spare{'' if price is None else f', at {price:g} an hour and instance'}.",
+        f"include the one to spare{'' if price is None else f', at {price:g} an hour and instance'}.{_allowed(route['check'])}",
         "",
         _row(*titles),
         _row(*["---:"] * len(titles)),
@@ -142,6 +143,16 @@ def _plan(route: Route, settings: Mapping[str, Any]) -> list[str]:
         cells += [f"{line['used']:.0%}", *[f"{p99_ms:.1f}" for p99_ms in line["p99_ms"]]]
         lines.append(_row(*cells, f"{line['instance_hours_per_million']:.3g}" if price is None else f"{line['cost']:.3g}"))
     return lines
+
+
+def _allowed(check: Mapping[str, Any]) -> str:
+    """What the plan allows for, since the model is too low."""
+    factor = check["allowance"]
+    if factor <= 1.0:
+        return ""
+    return (
+        f" Predicted percentiles\nare multiplied by {factor:.2f} here, the median of measured over predicted in the table above."
+    )
 
 
 def _floors(throughput: Mapping[str, Mapping[str, Any]], rates: Sequence[float]) -> list[str]:

@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.drive import Driven, Traffic, arrivals, histogram, open_loop
-from benchmarks.plan import PlanSettings, check, highest_rate, predict
+from benchmarks.plan import PlanSettings, allowance, check, highest_rate, predict
 from benchmarks.queueing import Serve, ServiceTimes, poisson, simulate
 from bertrec.errors import InvalidInput
 from bertrec.questions import Question
@@ -159,6 +159,26 @@ def test_predictions_are_near_what_the_generator_measures_in_real_time() -> None
 def test_a_server_that_is_slower_than_its_times_is_found_out(tmp_path: Path) -> None:
     loads = plan(tmp_path, load_result(slower=1.5))["rows"][0]["check"]["loads"]
     assert all(load["error"]["p50"] < -0.15 and load["error"]["p99"] < -0.15 for load in loads)
+
+
+def test_a_plan_allows_for_what_the_model_is_too_low_by(tmp_path: Path) -> None:
+    page = tmp_path / "capacity.md"
+    (as_said,), (slower,) = (
+        plan(tmp_path, load_result(slower=factor), "--rates", "1000", "--page", str(page))["rows"] for factor in (1.0, 1.5)
+    )
+    assert as_said["check"]["allowance"] == pytest.approx(1.0, abs=0.1)
+    factor = slower["check"]["allowance"]
+    assert 1.3 < factor < 2.5
+    assert f"multiplied by {factor:.2f} here" in page.read_text()
+    assert slower["highest_rate"] < as_said["highest_rate"]
+    line = slower["plan"][0]
+    assert line["p99_ms"][1] < line["p99_ms"][0] <= 50.0
+    assert predict(SERVICE, list(arrivals(1000 / line["instances"], 60.0, seed=3)))["p99"][1] * factor < 1.15 * 50.0
+
+
+def test_a_model_that_is_too_high_makes_no_plan_bolder() -> None:
+    assert allowance([]) == 1.0
+    assert allowance([{"measured": {"p99": 8.0}, "predicted": {"p99": 10.0}}]) == 1.0
 
 
 def test_the_rate_that_breaks_the_objective_lies_between_the_measured_ones() -> None:
