@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -122,6 +123,7 @@ class Core:
             raise InvalidInput(f"{name} is of type {type(edge).__name__}; accepted is the folder of a bundle")
         self._clock = clock
         self._closed = False
+        self._process = os.getpid()
         self._tally = Tally()
         self._tracer = Tracer()
         session = SessionOptions(threads, device, memory_arena, affinity, allow_spinning)
@@ -158,6 +160,8 @@ class Core:
         """The call, checked. Raises InvalidInput for whatever the server need not be asked about."""
         if self._closed:
             raise InvalidInput("this recommender is closed; make a new one")
+        if self._process != os.getpid():  # neither gRPC's threads nor ONNX Runtime's live on in a fork: it would hang
+            raise InvalidInput(f"this recommender was made before the fork, in process {self._process}; make one in each process")
         wait_s = self._timeout_s if timeout_s is None else checked_seconds("timeout_s", timeout_s)
         blank = isinstance(question, Options) and bool(question.history)
         return Call(_cleaned(text, blank=blank), question, wait_s, self._clock())

@@ -18,7 +18,7 @@ from pathlib import Path
 from bertrec.checks import number
 from bertrec.errors import BertrecError, ServerFailed, Unavailable
 from serving import _supervise
-from serving._flags import Ports, equivalent_commands
+from serving._flags import Ports, Tracing, equivalent_commands
 from serving._pulse import Pulse
 from serving._restarts import MOST_RESTARTS, Restarts
 from serving._watch import Watch
@@ -69,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--address", default=LOOPBACK, help=f"default: {LOOPBACK}, this machine alone; 0.0.0.0: every network")
     up.add_argument("--log", type=Path, metavar="FILE", help="where Triton's own log goes")
     up.add_argument("--cache-mb", default=0, type=int, metavar="N", help="keep answers in so many MiB (default: 0, none)")
+    up.add_argument("--trace", metavar="URL|FILE", help="an OTLP collector, such as http://127.0.0.1:4318/v1/traces; or a file")
+    up.add_argument("--trace-rate", default=Tracing.rate, type=int, metavar="N", help="trace one request in N (default: 1000)")
     up.add_argument("--repository", type=Path, metavar="DIR", help="serve this one, which can be updated while it is served")
     up.add_argument(
         "--answer-within",
@@ -122,7 +124,8 @@ def _up(given: argparse.Namespace) -> int:
         with _repository(given) as repository:
             ports = Ports(given.grpc_port, given.http_port, given.metrics_port)
             if given.dry_run:
-                for command in equivalent_commands(describe(repository), ports=ports, cache_mb=given.cache_mb).values():
+                more = {"cache_mb": given.cache_mb, "tracing": _tracing(given)}
+                for command in equivalent_commands(describe(repository), ports=ports, **more).values():
                     print(command)
                 return 0
             return _serve(given, repository, ports)
@@ -173,7 +176,12 @@ def _serve(given: argparse.Namespace, repository: Path, ports: Ports) -> int:
 
 def _server(given: argparse.Namespace, repository: Path, ports: Ports) -> TritonServer:
     named = {f"{name}_port": port for name, port in vars(ports).items()}
-    return TritonServer(repository, **named, address=given.address, log_path=given.log, cache_mb=given.cache_mb)
+    more = {"log_path": given.log, "cache_mb": given.cache_mb, "tracing": _tracing(given)}
+    return TritonServer(repository, **named, address=given.address, **more)
+
+
+def _tracing(given: argparse.Namespace) -> Tracing | None:
+    return None if given.trace is None else Tracing(given.trace, given.trace_rate)
 
 
 def _watch(server: TritonServer, answer_within_s: float) -> None:

@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -41,6 +41,7 @@ MODELS_FOLDER = "models"
 CONTAINER = "nvcr.io/nvidia/tritonserver:{tag}-py3"
 DEFAULT_TAG = "24.10"
 FUSED_DOMAIN = b"com.microsoft"
+GRAPH_SPEC = r" *graph_spec \{.*\}\n"
 COMPILED_RANKER = "fp32"
 """The ranker is compiled in one precision: it is small, and ties between items are broken by the last digit."""
 
@@ -96,7 +97,7 @@ def assemble(bundle_folder: Path, output: Path, *, target: Target, engine: str |
             place = folder / MODELS_FOLDER / record.model
             _copy(bundle.folder / record.file, place / str(version) / f"model{Path(record.file).suffix}")
             if record.stamp.get("profiles"):
-                _name_profiles(place / "configs" / f"{target.value}.pbtxt", len(record.stamp["profiles"]))
+                _use_profiles(place / "configs" / f"{target.value}.pbtxt", record.stamp["profiles"])
         for spec in can_answer(bundle):
             _write_python_model(folder / MODELS_FOLDER / spec.name / str(version), bundle, engine)
         (folder / REPOSITORY_FILE).write_text(json.dumps(asdict(wanted), indent=2) + "\n", encoding="utf-8")
@@ -179,11 +180,24 @@ def _check_stamps(bundle: Bundle, encoder: EngineRecord, ranker: EngineRecord) -
             )
 
 
-def _name_profiles(config: Path, count: int) -> None:
-    """Let Triton use every optimisation profile of the engine; it would use the first alone."""
+def _use_profiles(config: Path, profiles: Sequence[Mapping[str, Sequence[Sequence[int]]]]) -> None:
+    """Let Triton use every optimisation profile of the engine, where it would use the first alone; and a CUDA graph of each.
+
+    profiles: tensor → least, usual and largest shape. A graph is of one row at the largest length: texts are padded to it.
+    """
     text = config.read_text(encoding="utf-8")
-    names = ", ".join(f'"{index}"' for index in range(count))
-    config.write_text(re.sub(r"profile: \[[^\]]*\]", f"profile: [ {names} ]", text), encoding="utf-8")
+    names = ", ".join(f'"{index}"' for index in range(len(profiles)))
+    text = re.sub(r"profile: \[[^\]]*\]", f"profile: [ {names} ]", text)
+    if found := re.search(rf"(?:{GRAPH_SPEC})+", text):
+        graphs = "".join(_graph_spec({name: shapes[-1][1:] for name, shapes in one.items()}) for one in profiles)
+        text = text[: found.start()] + graphs + text[found.end() :]
+    config.write_text(text, encoding="utf-8")
+
+
+def _graph_spec(dims: Mapping[str, Sequence[int]]) -> str:
+    """A line for the graph of one row whose inputs have these dimensions."""
+    inputs = (f'input {{ key: "{name}" value {{ dim: [ {", ".join(map(str, one))} ] }} }}' for name, one in dims.items())
+    return f"    graph_spec {{ batch_size: 1 {' '.join(inputs)} }}\n"
 
 
 def _warn_of_fused_operators(engine: Path) -> None:

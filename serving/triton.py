@@ -22,7 +22,7 @@ from typing import IO
 from bertrec.errors import ServerFailed
 from bertrec.tensors import MODELS
 from serving import _supervise
-from serving._flags import EXIT_TIMEOUT_S, Control, Ports, cache_environment, local_command
+from serving._flags import EXIT_TIMEOUT_S, Control, Ports, Tracing, cache_environment, local_command
 from serving._installation import Installation
 from serving.assemble import MODELS_FOLDER, Target, describe
 
@@ -65,6 +65,7 @@ class TritonServer:
         log_path: Path | None = None,
         ready_timeout_s: float = 60.0,
         cache_mb: int = 0,
+        tracing: Tracing | None = None,
     ) -> None:
         """``repository`` is what :func:`serving.assemble.assemble` wrote, for the target cpu.
 
@@ -74,6 +75,7 @@ class TritonServer:
         """
         self._caching = cache_environment(cache_mb)
         self._control = Control()
+        self._tracing = tracing
         self._repository = Path(repository)
         self._wanted = Ports(grpc_port, http_port, metrics_port)
         self._address = address
@@ -202,6 +204,7 @@ class TritonServer:
             address=self._address,
             region_prefix=self._region_prefix,
             control=self._control,
+            tracing=self._tracing,
         )
         self._supervisor = subprocess.Popen(
             [sys.executable, "-I", "-S", _supervise.__file__, self._region_prefix, str(self._folder), str(GRACE_S), *command],

@@ -175,7 +175,7 @@ class TritonPythonModel:
         self._service = open_service(
             Bundle.open(HERE / "bundle", engines=False),
             self._spec,
-            run=lambda spec: self._counted(spec, _model(spec, version)),
+            run=lambda spec: self._counted(spec, self._model(spec, version)),
             engine=(HERE / "engine.txt").read_text(encoding="utf-8").strip(),
         )
 
@@ -192,6 +192,7 @@ class TritonPythonModel:
             self._count("refused_texts", _texts(request))
             _send(request, _refuse(Full(f"{self._spec.name} lets {self._most_waiting} texts wait")))
         for batch in taken:
+            self._trace = batch[0].trace()  # a run of the encoder has one trace, whoever else is in it
             for request, response in zip(batch, self._answers([self._read(request) for request in batch]), strict=True):
                 _send(request, response)
 
@@ -252,6 +253,27 @@ class TritonPythonModel:
 
         return counted
 
+    def _model(self, spec: ModelSpec, version: int) -> RunModel:
+        """A function that has this server run one of its models."""
+
+        def run(inputs: Tensors) -> Tensors:
+            request = pb_utils.InferenceRequest(
+                model_name=spec.name,
+                model_version=version,
+                requested_output_names=[output.name for output in spec.outputs],
+                inputs=[pb_utils.Tensor(name, values) for name, values in inputs.items()],
+                trace=self._trace,
+            )
+            response = request.exec()
+            if response.has_error():
+                raise Unavailable(f"model {spec.name}, version {version}: {response.error().message()}")
+            outputs = {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+            if missing := [output.name for output in spec.outputs if output.name not in outputs]:
+                raise InvalidAnswer(f"model {spec.name}, version {version} answered without {', '.join(missing)}")
+            return outputs
+
+        return run
+
 
 def _bounded(requests: Sequence[Any], most_waiting: int) -> tuple[list[list[Any]], list[Any]]:
     """The requests in batches of at most ``MAX_BATCH_SIZE`` texts, first come first served; and those beyond the bound."""
@@ -307,27 +329,6 @@ def _strings(request: Any, name: str) -> list[str]:  # noqa: ANN401
         except UnicodeDecodeError as error:
             raise InvalidInput(f"{name} {row} is not UTF-8: byte {error.start} is {value[error.start]:#04x}") from None
     return texts
-
-
-def _model(spec: ModelSpec, version: int) -> RunModel:
-    """A function that has this server run one of its models."""
-
-    def run(inputs: Tensors) -> Tensors:
-        request = pb_utils.InferenceRequest(
-            model_name=spec.name,
-            model_version=version,
-            requested_output_names=[output.name for output in spec.outputs],
-            inputs=[pb_utils.Tensor(name, values) for name, values in inputs.items()],
-        )
-        response = request.exec()
-        if response.has_error():
-            raise Unavailable(f"model {spec.name}, version {version}: {response.error().message()}")
-        outputs = {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
-        if missing := [output.name for output in spec.outputs if output.name not in outputs]:
-            raise InvalidAnswer(f"model {spec.name}, version {version} answered without {', '.join(missing)}")
-        return outputs
-
-    return run
 
 
 def _refuse(error: Exception) -> Any:  # noqa: ANN401

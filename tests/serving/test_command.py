@@ -8,17 +8,22 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bertrec.bundle import Bundle
 from bertrec.errors import BertrecError, Overloaded, Unavailable
+from client import Recommender
 from serving.__main__ import main
+from serving._flags import Tracing
 from serving._pulse import Pulse
 from serving._restarts import STEADY_S, Restarts
 from serving.assemble import describe
@@ -148,6 +153,53 @@ def test_a_refusal_is_a_sign_of_life(
         assert (pulse.silent_s < 0.9) == alive
 
 
+def test_the_servers_spans_hang_on_the_clients_trace(triton_repository: Path) -> None:
+    trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    spans: list[dict[str, Any]] = []
+    services: list[str] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:  # noqa: N802  # http.server's name
+            assert self.path == "/v1/traces"
+            for one in json.loads(self.rfile.read(int(self.headers["Content-Length"])))["resourceSpans"]:
+                services.append(json.dumps(one["resource"]))
+                spans.extend(span for scope in one["scopeSpans"] for span in scope["spans"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
+        thread = threading.Thread(target=collector.serve_forever)
+        thread.start()
+        tracing = Tracing(f"http://127.0.0.1:{collector.server_port}/v1/traces", rate=1)
+        try:
+            with TritonServer(triton_repository, tracing=tracing) as server, Recommender(server.grpc_url) as recommender:
+                recommender.recommend("green gown", traceparent=f"00-{trace}-{parent}-01")
+                wait_until(lambda: bool(spans), timeout_s=20)  # the server sends them every few seconds
+        finally:
+            collector.shutdown()
+            thread.join()
+    assert {span["traceId"] for span in spans} == {trace}
+    assert parent in {span["parentSpanId"] for span in spans}
+    assert {"recommend", "encoder", "ranker"} <= {span["name"] for span in spans}
+    assert all('"bertrec"' in one for one in services)
+
+
+def test_traces_go_to_a_file_in_tritons_own_format(triton_repository: Path, tmp_path: Path) -> None:
+    file = tmp_path / "traces.json"
+    with (
+        TritonServer(triton_repository, tracing=Tracing(str(file), rate=1)) as server,
+        Recommender(server.grpc_url) as recommender,
+    ):
+        recommender.recommend("green gown")
+    timed = [one for one in json.loads(file.read_text()) if "timestamps" in one]
+    named = {one["model_name"] for one in json.loads(file.read_text()) if "model_name" in one}
+    assert {"recommend", "encoder", "ranker"} <= named
+    assert "COMPUTE_START" in {stamp["name"] for one in timed for stamp in one["timestamps"]}
+
+
 def test_restarts_are_few_later_and_later_and_counted_anew_after_a_steady_time() -> None:
     restarts = Restarts(3)
     assert [restarts.pause_s(1.0) for _ in range(4)] == [0.5, 1.0, 2.0, None]
@@ -191,9 +243,14 @@ def test_assemble_tells_how_to_serve_and_that_it_reuses(
         (["assemble", "--bundle", "{bundle}", "--target", "cpu", "--output", "/dev/null/x"], "error: "),
         (["up", "--bundle", "{bundle}", "--engine", "fp8"], "error: {bundle} has no encoder engine 'fp8'; it has fp32, int8"),
         (["up", "--bundle", "{bundle}", "--answer-within", "-1"], "error: --answer-within is -1.0; accepted is a number from 0"),
+        (["up", "--bundle", "{bundle}", "--trace", ""], "error: the traces' target is empty; accepted are the URL"),
+        (
+            ["up", "--bundle", "{bundle}", "--trace", "x", "--trace-rate", "0"],
+            "error: the traces' rate is 0; accepted is a number",
+        ),
         (["up", "--bundle", "{bundle}", "--http-port", "-1"], "error: http port -1 on 127.0.0.1 cannot be used"),
     ],
-    ids=["no bundle", "foreign output", "no folder", "engine", "seconds", "port"],
+    ids=["no bundle", "foreign output", "no folder", "engine", "seconds", "trace", "rate", "port"],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str

@@ -125,7 +125,15 @@ def test_the_encoder_of_gpu_ort_is_compiled_by_tensorrt_in_half_precision_and_ne
     assert accelerator.parameters["precision_mode"] == "FP16"
     assert accelerator.parameters["trt_engine_cache_enable"] == "0"
     assert accelerator.parameters["trt_profile_max_shapes"].startswith(f"input_ids:{MAX_BATCH_SIZE}x")
-    assert not config_of(ENCODER, Target.GPU).HasField("optimization")
+    assert not config_of(ENCODER, Target.GPU).optimization.HasField("execution_accelerators")
+
+
+def test_a_cuda_graph_is_of_one_text_at_a_length_that_texts_are_padded_to() -> None:
+    cuda = config_of(ENCODER, Target.GPU).optimization.cuda
+    ends = [one.shapes["input_ids"][2][1] for one in encoder_profiles(64)]
+    assert cuda.graphs
+    assert [list(one.input["input_ids"].dim) for one in cuda.graph_spec] == [[end] for end in ends]
+    assert all(one.batch_size == 1 and set(one.input) == {tensor.name for tensor in ENCODER.inputs} for one in cuda.graph_spec)
 
 
 @pytest.mark.parametrize("target", Target)

@@ -82,6 +82,13 @@ def test_plans_are_served_by_the_target_gpu_with_every_profile_and_in_their_cont
         text = (models / model / "configs/gpu.pbtxt").read_text()
         config = text_format.Parse(text, model_config_pb2.ModelConfig())
         assert list(config.instance_group[0].profile) == profiles
+        graphs = config.optimization.cuda.graph_spec
+        assert config.optimization.cuda.graphs == (model == "encoder")
+        lengths = [16, 32, 64, 128] if model == "encoder" else []  # each at the end of a profile
+        assert [{name: list(shape.dim) for name, shape in one.input.items()} for one in graphs] == [
+            {"input_ids": [length], "attention_mask": [length]} for length in lengths
+        ]
+        assert all(one.batch_size == 1 for one in graphs)
     commands = describe(output).commands
     assert "nvcr.io/nvidia/tritonserver:25.01-py3" in commands["docker"]
     assert commands["tritonserver"].endswith("--model-config-name=gpu")

@@ -94,6 +94,9 @@ class Request:
     def is_cancelled(self) -> bool:
         return self.cancelled
 
+    def trace(self) -> Request:
+        return self
+
     def get_response_sender(self) -> Request:
         return self
 
@@ -128,6 +131,7 @@ class Server:
     lacking: str = ""
     error: str = ""
     asked: list[tuple[str, int, int]] = field(default_factory=list)  # model, version, texts
+    traced: list[Request] = field(default_factory=list)
 
     def exec(self, model: str, version: int, inputs: list[Tensor]) -> Response:
         self.asked.append((model, version, len(inputs[0].values)))
@@ -149,7 +153,10 @@ def model(triton_repository: Path, server: Server, monkeypatch: pytest.MonkeyPat
     """The assembled model, version 5 of it, with a pb_utils that answers in this process."""
     utils = ModuleType("triton_python_backend_utils")
 
-    def request(*, model_name: str, model_version: int, requested_output_names: list[str], inputs: list[Tensor]) -> Any:
+    def request(
+        *, model_name: str, model_version: int, requested_output_names: list[str], inputs: list[Tensor], trace: Request
+    ) -> Any:
+        server.traced.append(trace)
         return SimpleNamespace(exec=lambda: server.exec(model_name, model_version, inputs))
 
     def tensor_by_name(asked: Request, name: str) -> Tensor:
@@ -201,6 +208,7 @@ def test_requests_are_joined_by_length_at_this_models_own_version_and_dealt_out_
     requests = [asking(item_text(3), item_text(4)), asking(" ".join([item_text(5)] * 12)), asking(item_text(6))]
     assert [items_of(response) for response in execute(model, requests)] == [["3", "4"], ["5"], ["6"]]
     assert server.asked == [("encoder", 5, 3), ("encoder", 5, 1), ("ranker", 5, 4)]
+    assert server.traced == [requests[0]] * 3
 
 
 def test_a_bad_request_is_not_computed_and_hurts_nobody(model: Any, server: Server) -> None:
