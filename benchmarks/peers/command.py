@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.peers.catalogue import PEERS, chosen_peers, own_peers
+from benchmarks.peers.catalogue import chosen_peers, other_peers, own_peers
 from benchmarks.peers.measure import OFFLINE, REVIEW, WISH, PeersSettings, measure_peers, peers_of
 from benchmarks.peers.page import peers_page
 from benchmarks.record import Record
@@ -19,7 +19,7 @@ from train.progress import say, show
 
 def add_peers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    peers = commands.add_parser("peers", help="the same weights in other libraries, each in a venv of its own, against bertrec")
+    peers = commands.add_parser("peers", help="the same run in other libraries, each in a venv of its own, against bertrec")
     peers.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
     peers.add_argument("--bundle", required=True, type=Path, nargs="+", metavar="bundles/NAME", help="of that run")
     peers.add_argument(
@@ -42,14 +42,16 @@ def _peers(given: argparse.Namespace) -> int:
     """Measure, and write what there is however it ends."""
     from benchmarks.peers.findings import findings
     from benchmarks.peers.prepare import prepare
+    from export.networks import Networks
     from train.run import open_run
 
     settings = PeersSettings(rounds=given.rounds, singly=given.singly, together=given.together, threads=given.threads)
     bundles = [Bundle.open(folder) for folder in given.bundle]
     names = [name.strip() for name in given.peers.split(";") if name.strip()]
-    peers = chosen_peers(names, [*own_peers(bundles), *PEERS])
-    material = prepare(open_run(given.run), given.material, settings.texts)
-    about = {"bundles": [bundle.fingerprint for bundle in bundles], "settings": asdict(settings)}
+    run = open_run(given.run)
+    peers = chosen_peers(names, [*own_peers(bundles), *other_peers(Networks(run).students)])
+    material = prepare(run, given.material, settings.texts)
+    about = {"bundles": {bundle.fingerprint: bundle.ort_engines for bundle in bundles}, "settings": asdict(settings)}
     record = Record(given.output, about)
     try:
         measure_peers(peers, material, given.venvs, settings, record)
@@ -72,7 +74,7 @@ def _tell(content: dict[str, Any], output: Path, page: Path | None) -> None:
 
 def peers_table(content: dict[str, Any]) -> Table:
     """One line for each peer, from text to ten items."""
-    table = Table(title="text in, ten items out: the same weights in each library", title_justify="left")
+    table = Table(title="text in, ten items out, in each library", title_justify="left")
     for title in ("", "texts/s offline", "wish p50 ms", "review p50 ms", "NDCG@10"):
         table.add_column(title, justify="right" if title else "left")
     for name, peer in content.get("peers", {}).items():

@@ -1,4 +1,4 @@
-"""What the rows say: each peer's speed and quality, the best peer at each bar of quality, and the targets."""
+"""What the rows say: each peer's speed and quality, the targets, and who is ahead with the same network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peers.material import Material
-from benchmarks.peers.measure import OFFLINE, REVIEW, WISH, own_folder
+from benchmarks.peers.measure import OFFLINE, REVIEW, WISH, WORKLOADS, own_folder
 from benchmarks.peers.setup import QUALITY_FILE, best_items
 from benchmarks.throughput import interval
 from train.metrics import ndcg
@@ -18,6 +18,8 @@ from train.metrics import ndcg
 Rows = Sequence[Mapping[str, Any]]
 BARS = ((0.99, 3.0, 3.0), (0.95, 20.0, None))
 """Share of the fp32 model's NDCG@10, and how many times the throughput and the speed at one text were to be reached."""
+KEPT = 0.99
+"""Share of what a network gives in torch that must be kept where libraries are compared with the same network."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +39,36 @@ class Compared:
         """Reached or missed."""
         return "not measured" if self.ratio is None else "reached" if self.ratio >= self.wanted else "missed"
 
+    @property
+    def standing(self) -> str:
+        """Ahead or behind, where the whole interval says so."""
+        if self.interval is None:
+            return "not measured"
+        low, high = self.interval
+        return "ahead" if low > 1.0 else "behind" if high < 1.0 else "level"
 
-def quality(names: Sequence[str], material: Material, rounds: Mapping[str, Sequence[int]], together: int) -> dict[str, Any]:
+
+def quality(
+    students: Mapping[str, str], material: Material, rounds: Mapping[str, Sequence[int]], together: int
+) -> dict[str, Any]:
     """Peer → NDCG@10 on the texts of its rounds, the share of the reference's on the same texts, and cosines to its vectors.
 
-    rounds: peer → the rounds in which it read all texts. The reference is the run's encoder in torch.
+    students: peer → whose weights it has, empty for the run's encoder. rounds: peer → the rounds in which it read all texts. The
+    reference is the run's encoder in torch; kept_of_network: the share of what the peer's own network gives there, where known.
     """
-    best = ndcg(best_items(material.reference, material.item_vectors), material.items)  # (texts,)
+    vectors = {"": material.reference, **material.students}
+    in_torch = {
+        network: ndcg(best_items(one, material.item_vectors), material.items) for network, one in vectors.items()
+    }  # (texts,)
+    best = in_torch[""]
     found: dict[str, Any] = {}
-    for name in names:
+    for name, student in students.items():
         rows = np.concatenate([np.arange(turn * together, (turn + 1) * together) for turn in rounds[name]])
         saved = [np.load(own_folder(material, name) / QUALITY_FILE.format(turn), allow_pickle=False) for turn in rounds[name]]
         mine = ndcg(np.concatenate([one["top"] for one in saved]), material.items[rows])
         found[name] = {"texts": len(rows), "ndcg_at_10": float(mine.mean()), "kept": float(mine.mean() / best[rows].mean())}
+        if student in in_torch:
+            found[name]["kept_of_network"] = float(mine.mean() / in_torch[student][rows].mean())
         if all("vectors" in one.files for one in saved):
             cosines = _cosines(np.concatenate([one["vectors"] for one in saved]), material.reference[rows])
             found[name] |= {"cosine_mean": float(cosines.mean()), "cosine_min": float(cosines.min())}
@@ -102,7 +121,8 @@ def _round_costs(rows: Rows, name: str, workload: str) -> dict[int, float]:
 def compared(rows: Rows, peers: Mapping[str, Any], measured: Mapping[str, Any]) -> list[Compared]:
     """The targets. measured: what :func:`quality` found. Both sides must keep the bar; fused rankings take no part.
 
-    Ours is the engine with the greatest throughput, for every figure; the best peer is chosen for each figure.
+    What each gives from the run as it is: ours may be a student of it, and a library that was given a student takes no part. Ours
+    is the engine with the greatest throughput, for every figure; the best peer is chosen for each figure.
     """
     found = []
     for kept, throughput, latency in BARS:
@@ -110,8 +130,28 @@ def compared(rows: Rows, peers: Mapping[str, Any], measured: Mapping[str, Any]) 
         ours = _fastest(rows, [name for name in able if peers[name]["ours"]], OFFLINE)
         for workload, wanted in ((OFFLINE, throughput), (WISH, latency), (REVIEW, latency)):
             if wanted is not None:
-                peer = _fastest(rows, [name for name in able if not peers[name]["ours"]], workload)
+                peer = _fastest(rows, [name for name in able if not peers[name]["ours"] and not peers[name]["student"]], workload)
                 found.append(_compare(rows, kept, workload, ours, peer, wanted))
+    return found
+
+
+def same_network(rows: Rows, peers: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, list[Compared]]:
+    """Network → each figure: our fastest engine of that network against the fastest library with the same weights.
+
+    Networks are those that libraries were given: the run's own encoder (empty) and students. Both sides must keep ``KEPT`` of it.
+    """
+    found = {}
+    for network in dict.fromkeys(one["student"] for one in peers.values() if not one["ours"]):
+        able = [
+            name
+            for name, one in measured.items()
+            if peers[name]["student"] == network and not peers[name]["fused"] and one.get("kept_of_network", 0.0) >= KEPT
+        ]
+        ours, theirs = ([name for name in able if peers[name]["ours"] is side] for side in (True, False))
+        found[network] = [
+            _compare(rows, KEPT, workload, _fastest(rows, ours, workload), _fastest(rows, theirs, workload), 1.0)
+            for workload in WORKLOADS
+        ]
     return found
 
 
@@ -133,6 +173,12 @@ def _compare(rows: Rows, kept: float, workload: str, ours: str | None, peer: str
 def findings(rows: Rows, peers: Mapping[str, Any], material: Material, together: int) -> dict[str, Any]:
     """What goes into the JSON beside the rows."""
     rounds = read_rounds(rows)
-    measured = quality(list(rounds), material, rounds, together)
+    measured = quality({name: peers[name]["student"] for name in rounds}, material, rounds, together)
     told = [{**asdict(one), "verdict": one.verdict} for one in compared(rows, peers, measured)]
-    return {"speeds": speeds(rows), "quality": measured, "targets": told, "catalogue": len(material.item_vectors)}
+    same = [
+        {**asdict(one), "network": network, "standing": one.standing}
+        for network, figures in same_network(rows, peers, measured).items()
+        for one in figures
+    ]
+    found = {"speeds": speeds(rows), "quality": measured, "targets": told, "same_network": same}
+    return {**found, "catalogue": len(material.item_vectors)}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.edge import WORDS
-from benchmarks.peers.catalogue import Environment, Peer
+from benchmarks.peers.catalogue import Environment, Peer, Sorting
 from benchmarks.peers.material import Material
 from benchmarks.peers.process import PeerFailed, PeerProcess
 from benchmarks.peers.setup import QUALITY_FILE, Setup
@@ -56,7 +56,14 @@ class PeerRuns:
         self._record = record
         self._processes: dict[str, PeerProcess] = {}
         self._told: dict[str, dict[str, Any]] = {
-            peer.name: {"environment": peer.environment and peer.environment.name, "ours": peer.ours, "fused": peer.fused}
+            peer.name: {
+                "environment": peer.environment and peer.environment.name,
+                "ours": peer.ours,
+                "fused": peer.fused,
+                "student": peer.student,
+                "server": peer.server,
+                "sorting": peer.sorting.value,
+            }
             for peer in peers
         }
         self._say()
@@ -97,7 +104,7 @@ class PeerRuns:
         what = "together" if workload == OFFLINE else "singly"
         answer = self._try(name, f"{workload}, round {turn}", lambda: process.ask(what, ASK_TIMEOUT_S, **given))
         if answer is not None:
-            used = (process.cpu_seconds() - before) / sum(answer["total_s"])
+            used = (process.cpu_seconds() - before) / (sum(answer["total_s"]) + answer["uncounted_s"])
             found = {"peer": name, "workload": workload, "round": turn, "texts": len(given["texts"]), "cores_used": used}
             self._record.add({**found, **answer})
 
@@ -133,6 +140,8 @@ def measure_peers(peers: Sequence[Peer], material: Material, venvs: Path, settin
                     own=str(own_folder(material, peer.name).resolve()),
                     threads=settings.threads,
                     max_tokens=material.max_tokens,
+                    student=peer.student,
+                    sort=peer.sorting is Sorting.BEFORE,
                     bundle=peer.bundle and str(Path(peer.bundle).resolve()),
                 )
                 runs.start(peer, pythons[peer.name], setup, material.others[: settings.warm_up])

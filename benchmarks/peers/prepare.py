@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.peers.catalogue import STUDENT
 from benchmarks.peers.material import Material
-from benchmarks.peers.setup import FUSED_FILE, ITEMS_FILE, MODEL_FILE, MODEL_FOLDER, TEXTS_FILE
+from benchmarks.peers.setup import FUSED_FILE, ITEMS_FILE, MODEL_FILE, TEXTS_FILE, model_folder
 from bertrec.errors import InvalidInput
 from bertrec.tensors import ATTENTION_MASK, BATCH, INPUT_IDS, TEXT_SIGNAL, TOKENS, ModelSpec, TensorSpec
+from bertrec.text import TextTokenizer
 from export.encoder import example_tokens, fuse, trace
+from export.networks import Networks
 from train.encoder import Encoder
 from train.evaluate import held_out, run_examples
 from train.progress import say
@@ -22,7 +25,7 @@ from train.rankers import InterestVectors
 from train.records import write_json
 from train.run import Run
 
-REFERENCE_FILE = "reference.npy"
+REFERENCE_FILE, STUDENTS_FILE = "reference.npy", "reference-{}.npy"
 CALIBRATION = 128
 SEED = 0
 
@@ -40,18 +43,20 @@ class _HiddenStates(torch.nn.Module):
 
 
 def prepare(run: Run, folder: Path, texts: int) -> Material:
-    """Write the folder, or read it where it is there for this run.
+    """Write the folder, or read it where it is there for this run and its student.
 
     texts: how many of the test split, in an order drawn by seed. Raises InvalidInput where the split has not so many.
     """
     if texts > run.record["texts"]["test"]:
         raise InvalidInput(f"rounds × together is {texts:,}; accepted is at most the {run.record['texts']['test']:,} test texts")
-    asked = {"data": run.record["data"], "created": run.record["created"]}
+    networks = Networks(run)
+    students = {name: networks.fingerprint(name) for name in networks.students if name == STUDENT}
+    asked = {"data": run.record["data"], "created": run.record["created"], "students": students}
     if _known(folder) != asked:
         say(f"writing the run's encoder, and its vectors of the test texts, to {folder}")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        _write(run, folder, asked)
+        _write(networks, folder, asked)
     content = json.loads((folder / TEXTS_FILE).read_text(encoding="utf-8"))
     return Material(
         folder=folder,
@@ -61,6 +66,7 @@ def prepare(run: Run, folder: Path, texts: int) -> Material:
         item_vectors=np.load(folder / ITEMS_FILE, allow_pickle=False),
         max_tokens=int(run.settings["max_tokens"]),
         others=content["calibration"],
+        students={name: np.load(folder / STUDENTS_FILE.format(name), allow_pickle=False)[:texts] for name in students},
     )
 
 
@@ -69,13 +75,19 @@ def _known(folder: Path) -> Any:  # noqa: ANN401  # JSON
     return json.loads(file.read_text(encoding="utf-8"))["asked"] if file.is_file() else None
 
 
-def _write(run: Run, folder: Path, asked: dict[str, Any]) -> None:
+def _write(networks: Networks, folder: Path, asked: dict[str, Any]) -> None:
+    run = networks.run
     examples = run_examples(run)
     queries = held_out(examples, "test")
     queries = queries.take(np.random.default_rng(SEED).permutation(len(queries)))
-    _write_model(run, folder / MODEL_FOLDER)
+    _write_model(run, run.encoder_folder, model_folder(folder))
     np.save(folder / ITEMS_FILE, np.asarray(run.array(f"items/{TEXT_SIGNAL}"), np.float32))
     np.save(folder / REFERENCE_FILE, InterestVectors.of(run)(queries.texts))
+    for name in asked["students"]:
+        student = networks.students[name]
+        _write_model(run, student.folder / "encoder", model_folder(folder, name))
+        tokenizer = TextTokenizer(run.tokenizer_file, run.settings["max_tokens"])
+        np.save(folder / STUDENTS_FILE.format(name), InterestVectors(student.load(), tokenizer)(queries.texts))
     content = {
         "asked": asked,
         "texts": queries.texts,
@@ -85,13 +97,15 @@ def _write(run: Run, folder: Path, asked: dict[str, Any]) -> None:
     write_json(folder / TEXTS_FILE, content)  # last: a folder without it is not finished
 
 
-def _write_model(run: Run, folder: Path) -> None:
+def _write_model(run: Run, source: Path, folder: Path) -> None:
+    """source: with the weights, of the run's encoder or of a student, which has the run's tokenizer."""
     shutil.copytree(run.encoder_folder, folder)
+    shutil.copytree(source, folder, dirs_exist_ok=True)
     max_tokens = int(run.settings["max_tokens"])
     settings_file = folder / "tokenizer_config.json"
     settings = json.loads(settings_file.read_text(encoding="utf-8"))
     write_json(settings_file, {**settings, "model_max_length": max_tokens})
-    encoder = Encoder.load(run.encoder_folder, attention="eager")
+    encoder = Encoder.load(source, attention="eager")
     _write_modules(folder, encoder.hidden, max_tokens)
     states = TensorSpec("last_hidden_state", "FP32", (BATCH, TOKENS, encoder.hidden))
     trace(

@@ -29,7 +29,8 @@ class Setup:
     """What a peer loads.
 
     variant: how the library is used, such as ``onnx-O3``. material: the folder that benchmarks/peers/prepare.py wrote. own: a
-    folder of this peer's, kept for the next run. bundle: of bertrec's own engines; empty for the others.
+    folder of this peer's, kept for the next run. student: whose weights, if not those of the run's own encoder. sort: hand texts
+    over sorted by length. bundle: of bertrec's own engines; empty for the others.
     """
 
     module: str
@@ -38,12 +39,14 @@ class Setup:
     own: str
     threads: int
     max_tokens: int
+    student: str = ""
+    sort: bool = False
     bundle: str = ""
 
     @property
     def model(self) -> Path:
         """The model's folder: transformers' and sentence-transformers' files."""
-        return Path(self.material) / MODEL_FOLDER
+        return model_folder(Path(self.material), self.student)
 
     @property
     def calibration(self) -> list[str]:
@@ -77,6 +80,11 @@ class Loaded:
     rank: Rank | None = None
 
 
+def model_folder(material: Path, student: str = "") -> Path:
+    """Where the run's own encoder is, or a student of it."""
+    return material / (f"{MODEL_FOLDER}-{student}" if student else MODEL_FOLDER)
+
+
 def best_items(vectors: NDArray[np.float32], items: NDArray[np.float32]) -> NDArray[np.int64]:
     """(texts, hidden) and (items, hidden) → (texts, 10) items of the greatest inner products, best first."""
     scores = vectors @ items.T  # (texts, items)
@@ -93,8 +101,19 @@ def mean_of_tokens(hidden: NDArray[np.float32], mask: NDArray[np.int64]) -> NDAr
     return np.asarray(mean / np.linalg.norm(mean, axis=1, keepdims=True), np.float32)
 
 
+def longest_first(encode: Encode) -> Encode:
+    """The same vectors, of texts handed over from the longest to the shortest, by characters as sentence-transformers sorts."""
+
+    def encode_sorted(texts: Sequence[str]) -> NDArray[np.float32]:
+        order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
+        vectors = encode([texts[row] for row in order])
+        return vectors[np.argsort(order)]
+
+    return encode_sorted
+
+
 def in_batches(encode: Encode) -> Encode:
-    """The same, ``BATCH`` texts at a time in the order given, as a loop around a library that does not sort would."""
+    """The same, ``BATCH`` texts at a time in the order given."""
 
     def encode_all(texts: Sequence[str]) -> NDArray[np.float32]:
         return np.concatenate([encode(texts[start : start + BATCH]) for start in range(0, len(texts), BATCH)])

@@ -11,7 +11,7 @@ import torch
 from infinity_emb import AsyncEmbeddingEngine, EngineArgs
 from numpy.typing import NDArray
 
-from benchmarks.peers.setup import BATCH, Loaded, Setup
+from benchmarks.peers.setup import BATCH, MODEL_FILE, Loaded, Setup
 
 
 def load(setup: Setup) -> Loaded:
@@ -28,6 +28,7 @@ def load(setup: Setup) -> Loaded:
         model_warmup=False,
         lengths_via_tokenize=False,
     )
+    threads = _default_threads(setup) if setup.variant == "optimum" else torch.get_num_threads()
     engine = AsyncEmbeddingEngine.from_args(arguments)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(engine.astart())
@@ -41,6 +42,16 @@ def load(setup: Setup) -> Loaded:
             replica
         ) in engine._model_replicas:  # it would read as far as there are positions, whatever the tokenizer's folder says
             replica.config.max_position_embeddings = setup.max_tokens
-        # ONNX Runtime's default, one thread for each core of the process; infinity does not tell
-        return Loaded(encode, None, ("infinity-emb", "optimum-onnx", "onnxruntime", "numpy"))
-    return Loaded(encode, torch.get_num_threads(), ("infinity-emb", "torch", "transformers", "numpy"))
+        return Loaded(encode, threads, ("infinity-emb", "optimum-onnx", "onnxruntime", "numpy"))
+    return Loaded(encode, threads, ("infinity-emb", "torch", "transformers", "numpy"))
+
+
+def _default_threads(setup: Setup) -> int:
+    """What ONNX Runtime takes where, as by infinity, it is told nothing: the threads that a session starts, and the caller."""
+    import onnxruntime
+
+    before = len(os.listdir("/proc/self/task"))
+    session = onnxruntime.InferenceSession(str(setup.model / MODEL_FILE), providers=["CPUExecutionProvider"])
+    started = len(os.listdir("/proc/self/task")) - before
+    del session
+    return 1 + started
