@@ -25,7 +25,8 @@ bench: setup
 	$(RUN) -m benchmarks all --bundle $(BUNDLE) --output $(RESULTS); status=$$?; \
 		$(RUN) -m benchmarks report --results $(RESULTS) --html $(RESULTS)/report.html && exit $$status
 
-# Installs the other libraries, each in a venv of its own under .venv-peers (11 GB), once. TRAINED is the run that BUNDLE is of.
+# Installs the other libraries, each in a venv of its own under .venv-peers (11 GB), once. TRAINED is the run that BUNDLE is of; docs/benchmarks.md
+# says which docs/peers.md is made with.
 TRAINED := runs/demo
 
 bench-peers: setup

@@ -42,15 +42,16 @@ class _HiddenStates(torch.nn.Module):
         return self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
 
-def prepare(run: Run, folder: Path, texts: int) -> Material:
+def prepare(run: Run, folder: Path, texts: int, student: str = STUDENT) -> Material:
     """Write the folder, or read it where it is there for this run and its student.
 
-    texts: how many of the test split, in an order drawn by seed. Raises InvalidInput where the split has not so many.
+    texts: how many of the test split, in an order drawn by seed. student: written too where the run has
+    it. Raises InvalidInput where the split has not so many.
     """
     if texts > run.record["texts"]["test"]:
         raise InvalidInput(f"rounds × together is {texts:,}; accepted is at most the {run.record['texts']['test']:,} test texts")
     networks = Networks(run)
-    students = {name: networks.fingerprint(name) for name in networks.students if name == STUDENT}
+    students = {name: networks.fingerprint(name) for name in networks.students if name == student}
     asked = {"data": run.record["data"], "created": run.record["created"], "students": students}
     if _known(folder) != asked:
         say(f"writing the run's encoder, and its vectors of the test texts, to {folder}")

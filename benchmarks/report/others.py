@@ -19,8 +19,11 @@ PLANNED = ("requests/s", "instances", "with a spare", "cores", "used", "p99, ms"
 RANKED = ("recall_at_1", "recall_at_10", "recall_at_50", "ndcg_at_10", "coverage_at_10")
 
 
+_MARKS = "Ours are marked *, a student of the run † (other weights than its encoder's). docs/peers.md has the method."
+
+
 def peers(content: Content, title: str) -> Section:
-    """Other libraries with the same weights: speed and quality, what was to be reached, and what could not be measured."""
+    """Other libraries with the same run: speed and quality, what was to be reached, and what could not be measured."""
     speeds, quality, told = (content.get(name, {}) for name in ("speeds", "quality", "peers"))
     origin = origin_of(content)
     points = [
@@ -29,8 +32,9 @@ def peers(content: Content, title: str) -> Section:
         if name in quality and END_TO_END in speeds[name].get("wish", {})
     ]
     panel = Panel("median latency of one wish, ms: text to ten items", points)
-    plots = [pareto_plot("peers", panel, "The same weights in every library", origin)] if points else []
-    grids = [_targets(content)] if content.get("targets") else []
+    plots = [pareto_plot("peers", panel, "One run in every library", origin)] if points else []
+    grids = [_same_network(content)] if content.get("same_network") else []
+    grids += [_targets(content)] if content.get("targets") else []
     for way, name in ((END_TO_END, "Text to ten items"), (ENCODER_ONLY, "Encoder only")):
         if rows := _speeds(speeds, quality, told, way):
             heads = ("", "texts/s offline (slowest–fastest round)", "wish p50, ms", "review p50, ms", "NDCG@10", "of fp32's")
@@ -38,7 +42,7 @@ def peers(content: Content, title: str) -> Section:
     failed = [[name, one["failed"]["stage"], one["failed"]["reason"]] for name, one in told.items() if "failed" in one]
     if failed:
         grids.append(Grid("What could not be measured", ("", "stage", "reason"), failed))
-    return Section("peers", title, origin, ("Ours are marked *. docs/peers.md has the method.",), plots, grids)
+    return Section("peers", title, origin, (_MARKS,), plots, grids)
 
 
 def _speeds(speeds: Content, quality: Content, told: Content, way: str) -> list[list[str]]:
@@ -49,7 +53,7 @@ def _speeds(speeds: Content, quality: Content, told: Content, way: str) -> list[
         good = quality.get(name)
         rows.append(
             [
-                name + (" *" if told.get(name, {}).get("ours") else ""),
+                name + (" *" if told.get(name, {}).get("ours") else "") + (" †" if told.get(name, {}).get("student") else ""),
                 "{:,.0f} ({:,.0f}–{:,.0f})".format(*speeds[name]["offline"][way]["texts_per_s"]),
                 *(NOTHING if one is None else f"{one['p50_ms']:.2f}" for one in single),
                 NOTHING if good is None else f"{good['ndcg_at_10']:.4f}",
@@ -59,12 +63,32 @@ def _speeds(speeds: Content, quality: Content, told: Content, way: str) -> list[
     return rows
 
 
+def _same_network(content: Content) -> Grid:
+    rows = [
+        [
+            one["network"] or "the run's encoder",
+            one["figure"],
+            _ratio(one),
+            str(one["ours"] or NOTHING),
+            str(one["peer"] or NOTHING),
+            one["standing"],
+        ]
+        for one in content["same_network"]
+    ]
+    heads = ("network", "", "measured (95%)", "bertrec", "best peer", "bertrec is")
+    return Grid("The same weights on both sides", heads, rows)
+
+
+def _ratio(one: Content) -> str:
+    return NOTHING if one["ratio"] is None else "{:.2f}× ({:.2f}–{:.2f})".format(one["ratio"], *one["interval"])
+
+
 def _targets(content: Content) -> Grid:
     rows = [
         [
             f"≥ {one['kept']:.0%} of NDCG@10: {one['figure']}",
             f"≥ {one['wanted']:g}×",
-            NOTHING if one["ratio"] is None else "{:.2f}× ({:.2f}–{:.2f})".format(one["ratio"], *one["interval"]),
+            _ratio(one),
             str(one["ours"] or NOTHING),
             str(one["peer"] or NOTHING),
             one["verdict"],

@@ -166,7 +166,11 @@ def other_results() -> dict[str, Content]:
     peers = {
         "speeds": {"bertrec": {"offline": {"total": speed, "encode": speed}, "wish": ours, "review": ours}},
         "quality": {"bertrec": {"ndcg_at_10": 0.39, "kept": 0.998}},
-        "peers": {"bertrec": {"ours": True}, "infinity": {"ours": False, "failed": {"stage": "install", "reason": "no <wheel>"}}},
+        "peers": {
+            "bertrec": {"ours": True, "student": "layers-2"},
+            "infinity": {"ours": False, "failed": {"stage": "install", "reason": "no <wheel>"}},
+        },
+        "same_network": [{**target, "network": "layers-2", "ours": None, "peer": "OpenVINO", "ratio": None, "standing": "level"}],
         "targets": [{**target, "ours": "bertrec", "peer": "fastembed", "verdict": "reached"}],
     }
     window: dict[str, Any] = {
@@ -202,7 +206,17 @@ def other_results() -> dict[str, Content]:
 def test_what_other_commands_wrote_is_shown() -> None:
     others = other_results()
     words = Reader(html_page(others)).words
-    for figure in ("bertrec *", "100 (90–110)", "99.8%", "no <wheel>", "3.50× (3.00–4.00)", "10.0 (10.0–10.0)", "100.00"):
+    for figure in (
+        "bertrec * †",
+        "layers-2",
+        "level",
+        "100 (90–110)",
+        "99.8%",
+        "no <wheel>",
+        "3.50× (3.00–4.00)",
+        "10.0 (10.0–10.0)",
+        "100.00",
+    ):
         assert figure in words
     for figure in (
         "the server is killed",
