@@ -136,10 +136,15 @@ def test_an_evaluation_is_reused_for_the_same_split_only(run: Run, capsys: pytes
     assert "reused" not in capsys.readouterr().err
 
 
-def test_a_time_budget_that_is_too_small_still_gives_a_run(data: Path, settings: FitSettings, tmp_path: Path) -> None:
-    hurried = fit(str(data), dataclasses.replace(settings, max_minutes=1e-6), tmp_path / "hurried")
-    assert hurried.record["texts_read"] == 0
-    assert evaluate(hurried).value("lexical alone", "recall_at_1") == 1.0
+def test_a_time_budget_that_suffices_for_no_text_is_refused_and_a_larger_one_continues(
+    run: Run, data: Path, settings: FitSettings, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInput, match=r"1e-06 minutes sufficed for no text at all.*larger --max-minutes continues"):
+        fit(str(data), dataclasses.replace(settings, max_minutes=1e-6), tmp_path / "hurried")
+    with pytest.raises(InvalidRun, match="not finished"):
+        open_run(tmp_path / "hurried")
+    continued = fit(str(data), settings, tmp_path / "hurried")
+    np.testing.assert_array_equal(run.array("items/text"), continued.array("items/text"))
 
 
 def test_a_time_budget_that_is_short_brings_the_learning_rate_down_in_time(
