@@ -57,7 +57,7 @@ def test_a_full_disk_is_said_and_room_continues(make: Callable[[Run], object], r
 
 def test_heads_that_found_no_room_are_none(run: Run) -> None:
     train_heads(run)
-    with full_disk(500), pytest.raises(OSError, match=r"heads.safetensors cannot be written"):
+    with full_disk(300), pytest.raises(OSError, match=r"heads.safetensors cannot be written"):
         train_heads(run)
     train_heads(run)
     assert load_heads(run)[1].heads
