@@ -33,7 +33,7 @@ from train.examples import Examples, Pairs, make_examples
 from train.fine_tuning import READING_SHARE, learn_text
 from train.fusion import Asked, Fusion, choose_fusion, choose_shrinkage
 from train.heads.joint import JointHeads
-from train.items import PRIOR_SHRINKAGE, ItemMap, centroids, fit_map, log_prior, shrink
+from train.items import FIRST_SCALE, PRIOR_SHRINKAGE, ItemMap, centroids, fit_map, log_prior, shrink
 from train.optimise import FineTuning
 from train.progress import say
 from train.records import writing
@@ -269,7 +269,8 @@ def _item_sides(
     prior = log_prior(examples.counts)
     sides = _ItemSides({}, {}, {})
     for signal in (name for name in SIGNALS if name in learned):
-        item_map = fit_map(described[signal], learned[signal], examples.counts)
+        scale = settings.text_scale if signal == TEXT_SIGNAL else FIRST_SCALE
+        item_map = fit_map(described[signal], learned[signal], examples.counts, scale)
         mapped = item_map(described[signal])
         weighted = torch.from_numpy(settings.prior_weight * prior)
         strength = choose_shrinkage(learned[signal], mapped, examples.counts, asked, signal, weighted)
