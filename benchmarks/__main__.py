@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     tools.add_argument("--runs", type=Path, default=Path("runs/tools"), help="where runs are kept, and reused")
     tools.add_argument("--output", type=Path, default=Path("benchmarks/results/tools.json"))
     tools.add_argument("--page", type=Path, default=Path("docs/transfer.md"))
+    tools.add_argument("--page-only", action="store_true", help="write the page from what --output holds, and measure nothing")
     compare = commands.add_parser("compare", help="what changed between two results beyond noise; ends with 1 if for the worse")
     compare.add_argument("old", type=Path, metavar="old.json")
     compare.add_argument("new", type=Path, metavar="new.json")
@@ -127,13 +128,13 @@ def _compare(given: argparse.Namespace) -> int:
 
 
 def _tools(given: argparse.Namespace) -> int:
-    from benchmarks.tools import TOOLS, ToolSettings, measure_tools, tools_page
+    from benchmarks.tools import TOOLS, ToolSettings, measure_tools, read_tools, tools_page
 
     named = tuple(given.tools) if given.tools is not None else tuple(TOOLS)
     settings = ToolSettings(given.data, seed=given.seed, tools=named, runs=given.runs)
-    content = measure_tools(settings, given.output)
+    content = read_tools(given.output) if given.page_only else measure_tools(settings, given.output)
     given.page.write_text(tools_page(content), encoding="utf-8")
-    say(f"written to {given.output} and {given.page}")
+    say(f"written to {given.page}, from {given.output}")
     return 0
 
 

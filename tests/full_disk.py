@@ -1,10 +1,12 @@
-"""Run a command of the project as on a full disk."""
+"""Run a command of the project, or a part of a test, as on a full disk."""
 
 from __future__ import annotations
 
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 LIMIT_BYTES = 40_000
@@ -21,3 +23,14 @@ def run_on_full_disk(module: str, *arguments: str) -> subprocess.CompletedProces
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT_BYTES, LIMIT_BYTES)),
         cwd=Path(__file__).parent.parent,
     )
+
+
+@contextmanager
+def full_disk(limit_bytes: int = LIMIT_BYTES) -> Iterator[None]:
+    """Every write of this process beyond the limit fails."""
+    before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))

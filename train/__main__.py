@@ -84,14 +84,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train", description="Fine-tune a BERT recommender, and measure it.")
     commands = parser.add_subparsers(dest="command", required=True)
     fit_parser = commands.add_parser("fit", help="train a recommender into a run folder")
-    fit_parser.add_argument(
-        "--data", required=True, metavar="DIR|clothing|movielens|apps|faq", help="a folder, or a known data set"
-    )
+    _add_source(fit_parser)
     fit_parser.add_argument("--preset", choices=[preset.value for preset in Preset], default=Preset.QUICK.value)
     fit_parser.add_argument("--seed", type=int, default=0)
     fit_parser.add_argument("--output", required=True, type=Path, metavar="runs/NAME")
     fit_parser.add_argument("--max-minutes", type=float, help="stop training after so long (quick: 5)")
-    fit_parser.add_argument("--backbone", help=f"by name or folder, as transformers loads it: {', '.join(FAMILIES)}")
     fit_parser.add_argument("--tuning", choices=[one.value for one in Tuning], help="which weights move (full)")
     fit_parser.add_argument("--rank", type=int, help="of lora and adalora (8)")
     fit_parser.add_argument("--alpha", type=float, help="lora and adalora are scaled by alpha / rank (16)")
@@ -133,6 +130,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    """What fit and tune learn from."""
+    parser.add_argument("--data", required=True, metavar="DIR|clothing|movielens|apps|faq", help="a folder, or a known data set")
+    parser.add_argument("--backbone", help=f"by name or folder, as transformers loads it: {', '.join(FAMILIES)}")
+
+
 def _add_threshold(commands: Commands) -> None:
     threshold_parser = commands.add_parser("threshold", help='find below what sureness to say "no good answer"')
     threshold_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
@@ -144,13 +147,12 @@ def _add_threshold(commands: Commands) -> None:
 
 def _add_tune(commands: Commands) -> None:
     parser = commands.add_parser("tune", help="search over the settings of training; the same command continues")
-    parser.add_argument("--data", required=True, metavar="DIR|clothing|movielens|apps", help="a folder, or a known data set")
+    _add_source(parser)
     parser.add_argument("--preset", choices=[preset.value for preset in Preset], default=Preset.QUICK.value)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", required=True, type=Path, metavar="runs/tune-NAME")
     parser.add_argument("--trials", type=int, default=20, help="finished trials, those of earlier sittings counted (20)")
     parser.add_argument("--max-minutes-a-trial", type=float, help="stop a trial's training after so long (quick: 5)")
-    parser.add_argument("--backbone", help="a BERT by name or folder, as transformers loads it")
     parser.add_argument("--page", type=Path, metavar="FILE.md", help="also write a page")
 
 

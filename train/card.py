@@ -211,7 +211,16 @@ def _matcher(sources: _Sources) -> str:
     if not (reranked := test.get("reranked")):
         return said
     gained, low, high = reranked["difference"]
+    reached = ", ".join(f"{name} {value:.3f}" for name, value in reranked["ndcg_at_10"].items())
+    exposed = ", ".join(
+        f"{metric.replace('_at_', '@')} {before:.3f} and {reranked['exposure']['reranked'][metric]:.3f}"
+        for metric, before in reranked["exposure"]["recommender"].items()
+    )
+    top, recall = sources.matcher["settings"]["top"], reranked["candidate_recall"]
     return f"""{said}
+
+On {reranked["texts"]:,} texts of those whose item is in the catalogue, candidate recall@{top} is {recall:.3f}, beyond which
+reranking cannot go. NDCG@10: {reached}. Exposure without and with reranking: {exposed}.
 
 Reranking the recommender's first items by it, with the weight {reranked["weight"]:g} that validation chose, gains
 {gained:+.4f} NDCG@10 ({low:+.4f} to {high:+.4f}) on {reranked["texts"]:,} texts."""

@@ -40,7 +40,7 @@ def save_checkpoint(folder: Path, tuning: Training, settings: str, spent_s: floa
     for rank in range(team.size):
         tensors.update({_random_key(rank, kind): states[rank] for kind, states in enumerate(random)})
     progress = {"step": json.dumps(tuning.step), "best_ndcg": json.dumps(tuning.best_ndcg), "spent_s": json.dumps(spent_s)}
-    progress["memory"] = json.dumps(tuning.memory)
+    progress |= {"memory": json.dumps(tuning.memory), "stopped": json.dumps(tuning.stopped)}
     progress["scaler"] = json.dumps(tuning.descent.scaler.state_dict())
     partial = folder / f"{FILE}.partial"
     detached = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
@@ -89,6 +89,7 @@ def load_checkpoint(folder: Path, tuning: Training, settings: str) -> bool:
         tuning.descent.scaler.load_state_dict(scaler)
     tuning.step, tuning.best_ndcg = json.loads(metadata["step"]), json.loads(metadata["best_ndcg"])
     tuning.earlier_s, tuning.memory = json.loads(metadata["spent_s"]), json.loads(metadata.get("memory", "{}"))
+    tuning.stopped = json.loads(metadata.get("stopped", "false"))
     tuning.best = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
     return True
 

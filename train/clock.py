@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 LATE = 0.02
 """Share of the steps by which fine-tuning may lag behind its time, at its beginning for instance, before the time counts."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Clock:
-    """The time budget of a sitting."""
+    """The time budget of a sitting. paused_s: seconds that were spent and are no part of the budget."""
 
     started: float
     max_minutes: float | None
+    paused_s: float = 0.0
 
     @property
     def spent_s(self) -> float:
@@ -23,7 +26,14 @@ class Clock:
 
     def deadline(self, share: float) -> float | None:
         """``time.monotonic()`` after a share of the budget; None without one."""
-        return None if self.max_minutes is None else self.started + 60.0 * self.max_minutes * share
+        return None if self.max_minutes is None else self.started + self.paused_s + 60.0 * self.max_minutes * share
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done within has a budget of its own."""
+        began = time.monotonic()
+        yield
+        self.paused_s += time.monotonic() - began
 
 
 @dataclass(frozen=True)

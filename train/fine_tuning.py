@@ -54,7 +54,8 @@ def learn_text(
     processes find the checkpoint.
     """
     states, count = data.states, len(examples.train)
-    side = ItemSide(centroids(states.zero_shot[:count], examples.train, examples.items), examples.counts, settings.prior_weight)
+    first = centroids(states.zero_shot[:count], examples.train, examples.items)
+    side = ItemSide(first, examples.counts, settings.prior_weight, settings.text_scale)
     side.to(encoder.device)
     if len(data.rows) < count:
         log.warning(

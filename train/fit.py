@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from bertrec.catalogue import Catalogue, CatalogueItem
+from bertrec.errors import InvalidInput
 from bertrec.fusion import FEATURES, SENTIMENT, Gates, Signals
 from bertrec.sentiment import open_analyser
 from bertrec.signals import LexicalSignal
@@ -33,9 +33,10 @@ from train.examples import Examples, Pairs, make_examples
 from train.fine_tuning import READING_SHARE, learn_text
 from train.fusion import Asked, Fusion, choose_fusion, choose_shrinkage
 from train.heads.joint import JointHeads
-from train.items import PRIOR_SHRINKAGE, ItemMap, centroids, fit_map, log_prior, shrink
+from train.items import FIRST_SCALE, PRIOR_SHRINKAGE, ItemMap, centroids, fit_map, log_prior, shrink
 from train.optimise import FineTuning
 from train.progress import say
+from train.records import writing
 from train.run import Run, begin_run, open_run
 from train.settings import FitSettings
 from train.signals import FittedSignals, fit_signals
@@ -54,14 +55,23 @@ DESCRIBING_TEXTS = 3
 """Texts of an item that describe it to the map, its own first; what many people said is in its learned vector already."""
 
 
-def fit(source: str, settings: FitSettings, output: Path, *, track: Tracking = Tracking.TENSORBOARD, team: Team = ALONE) -> Run:
+def fit(
+    source: str,
+    settings: FitSettings,
+    output: Path,
+    *,
+    track: Tracking = Tracking.TENSORBOARD,
+    team: Team = ALONE,
+    clock: Clock | None = None,
+) -> Run:
     """Train on ``source`` (``clothing`` or a folder) and leave a run in ``output``. track: who keeps its curves.
 
     A finished run of the same settings and data is returned as it is; an interrupted one continues from its checkpoint. Every
     process of a team calls this; the leader alone writes. Raises InvalidData, InvalidInput, InvalidRun or MissingDependency
-    before anything is written.
+    before anything is written, and InvalidInput where the budget suffices for no text. clock: of a caller that
+    measures, else begun here.
     """
-    clock = Clock(time.monotonic(), settings.max_minutes)
+    clock = clock or Clock(time.monotonic(), settings.max_minutes)
     require(track)
     dataset = load_dataset(source)
     run = begin_run(output, settings, source, dataset)
@@ -72,7 +82,7 @@ def fit(source: str, settings: FitSettings, output: Path, *, track: Tracking = T
     labels = keep_labels(dataset, split_interactions(dataset, settings.seed), settings.labels, settings.seed)
     examples = make_examples(dataset, labels.split)
     unlabelled = texts_of(dataset, labels.unlabelled)
-    guessed = _guessed(source, run, examples, unlabelled, settings, team)
+    guessed = _guessed(source, run, examples, unlabelled, settings, team, clock)
     examples = dataclasses.replace(examples, train=with_guessed(examples.train, guessed))
     say(
         f"{dataset.name}: {examples.items:,} items to rank, {len(examples.train):,} texts to learn from, "
@@ -81,9 +91,10 @@ def fit(source: str, settings: FitSettings, output: Path, *, track: Tracking = T
     reader = _reader(run, dataset, examples, settings, team)
     examples = reader.examples
     encoder, tokenizer = reader.encoder, reader.tokenizer
-    if settings.adapt is not Adaptation.NONE and team.leads:
-        encoder = adapted(run, encoder, tokenizer, [*examples.train.texts[len(guessed) :], *unlabelled], settings)
-    team.tell(encoder.parameters())
+    with clock.paused():  # adaptation has a budget of its own, adapt_minutes
+        if settings.adapt is not Adaptation.NONE and team.leads:
+            encoder = adapted(run, encoder, tokenizer, [*examples.train.texts[len(guessed) :], *unlabelled], settings)
+        team.tell(encoder.parameters())
     fitted = fit_signals(dataset, examples, labels.split, settings) if team.leads else None
     encoder.to(training_device())
     states = compute_states(
@@ -95,6 +106,11 @@ def fit(source: str, settings: FitSettings, output: Path, *, track: Tracking = T
         precision=settings.precision,
         team=team,
     )
+    if clock.max_minutes is not None and not states.done[: len(examples.train)].any():
+        raise InvalidInput(
+            f"{output}: the time budget of {clock.max_minutes:g} minutes sufficed for no text at all. The same command with a "
+            "larger --max-minutes continues"
+        )
     learned_from = training_set(states, examples, encoder, tokenizer, reader.vocabulary, settings)
     learned_from = dataclasses.replace(learned_from, companion=reader.joint)
     tuning = learn_text(run, encoder, learned_from, examples, settings, clock, track, team=team)
@@ -175,7 +191,9 @@ def _weigh(
     _finish(run, fusion, sides, states, clock.spent_s + tuning.earlier_s, examples, cost)
 
 
-def _guessed(source: str, run: Run, examples: Examples, unlabelled: list[str], settings: FitSettings, team: Team) -> Pairs:
+def _guessed(
+    source: str, run: Run, examples: Examples, unlabelled: list[str], settings: FitSettings, team: Team, clock: Clock
+) -> Pairs:
     """What a first recommender, trained in half of the time, makes of the texts without a label; nothing unless self-training."""
     if not settings.self_train:
         return Pairs([], np.zeros(0, np.int64))
@@ -183,7 +201,10 @@ def _guessed(source: str, run: Run, examples: Examples, unlabelled: list[str], s
     if team.leads:
         run.start()
     half = None if settings.max_minutes is None else settings.max_minutes / 2
-    teacher = fit(source, dataclasses.replace(settings, self_train=False, max_minutes=half), run.folder / "teacher", team=team)
+    first = Clock(time.monotonic(), half)
+    alone = dataclasses.replace(settings, self_train=False, max_minutes=half)
+    teacher = fit(source, alone, run.folder / "teacher", team=team, clock=first)
+    clock.paused_s += first.paused_s
     return guessed_pairs(teacher, examples, unlabelled, settings.confidence)
 
 
@@ -248,7 +269,8 @@ def _item_sides(
     prior = log_prior(examples.counts)
     sides = _ItemSides({}, {}, {})
     for signal in (name for name in SIGNALS if name in learned):
-        item_map = fit_map(described[signal], learned[signal], examples.counts)
+        scale = settings.text_scale if signal == TEXT_SIGNAL else FIRST_SCALE
+        item_map = fit_map(described[signal], learned[signal], examples.counts, scale)
         mapped = item_map(described[signal])
         weighted = torch.from_numpy(settings.prior_weight * prior)
         strength = choose_shrinkage(learned[signal], mapped, examples.counts, asked, signal, weighted)
@@ -279,10 +301,8 @@ def _catalogue(dataset: Dataset, examples: Examples, lexical: LexicalSignal) -> 
 
 def _save(run: Run, encoder: Encoder, fitted: FittedSignals, sides: _ItemSides, fusion: Fusion) -> None:
     """Write everything that evaluation and export need."""
-    try:
+    with writing(run.encoder_folder):
         encoder.bert.save_pretrained(run.encoder_folder)
-    except SafetensorError as error:
-        raise OSError(f"{run.encoder_folder} cannot be written: {error}") from error
     Signals(fitted.lexical, fitted.graph, fitted.behaviour, fusion.gates).save(run.signals_folder)
     for signal, vectors in sides.items.items():
         run.save_array(f"items/{signal}", vectors)

@@ -26,10 +26,12 @@ class ItemSide(nn.Module):
 
     log_prior: Tensor
 
-    def __init__(self, first: NDArray[np.float32], counts: NDArray[np.int64], prior_weight: float) -> None:
-        """first: (items, width), vectors of length 1 to start from. counts: (items,) interactions."""
+    def __init__(
+        self, first: NDArray[np.float32], counts: NDArray[np.int64], prior_weight: float, scale: float = FIRST_SCALE
+    ) -> None:
+        """first: (items, width), vectors of length 1 to start from, times ``scale``. counts: (items,) interactions."""
         super().__init__()
-        self.vectors = nn.Parameter(torch.from_numpy(first) * FIRST_SCALE)
+        self.vectors = nn.Parameter(torch.from_numpy(first) * scale)
         self.register_buffer("log_prior", torch.from_numpy(log_prior(counts)))
         self.prior_weight = prior_weight
 
@@ -74,15 +76,17 @@ class ItemMap:
         return ItemMap(np.vstack([self.matrix[:-1], self.matrix[-1:] - by]).astype(np.float32))
 
 
-def fit_map(described: NDArray[np.float32], learned: NDArray[np.float32], counts: NDArray[np.int64]) -> ItemMap:
+def fit_map(
+    described: NDArray[np.float32], learned: NDArray[np.float32], counts: NDArray[np.int64], scale: float = FIRST_SCALE
+) -> ItemMap:
     """Ridge regression of the learned vectors on the descriptions, each item weighted by its interactions.
 
-    Drawn to ``FIRST_SCALE`` times the identity: where little was learned of any item, a new one is ranked as training would begin
-    with it, by its description itself.
+    Drawn to ``scale`` times the identity, as the item vectors began: where little was learned of any item, a new
+    one is ranked as training would begin with it, by its description itself.
     """
     weights = np.minimum(counts, ENOUGH).astype(np.float64)[:, None]
     inputs = np.hstack([described, np.ones((len(described), 1))]).astype(np.float64)
-    before = FIRST_SCALE * np.eye(inputs.shape[1], described.shape[1])
+    before = scale * np.eye(inputs.shape[1], described.shape[1])
     gram = inputs.T @ (weights * inputs) + RIDGE * np.eye(inputs.shape[1])
     learning = inputs.T @ (weights * (learned - inputs @ before))
     return ItemMap((before + np.linalg.solve(gram, learning)).astype(np.float32))

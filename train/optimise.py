@@ -97,7 +97,7 @@ class Training:
 
     best: the weights after the pass that ranked the validation texts best, with its NDCG@10; empty before the first. earlier_s:
     seconds that earlier sittings of the run took. memory: numbers that tools of training keep from step to step. tracker: who
-    keeps the curves. descent: how gradients become steps.
+    keeps the curves. descent: how gradients become steps. stopped: early, because a pass ranked worse than one before.
     """
 
     modules: Mapping[str, nn.Module]
@@ -106,6 +106,7 @@ class Training:
     best: dict[str, Tensor] = field(default_factory=dict)
     best_ndcg: float = -1.0
     earlier_s: float = 0.0
+    stopped: bool = False
     memory: dict[str, float] = field(default_factory=dict)
     tracker: Tracker = field(default_factory=NoTracker)
     descent: Descent = field(default_factory=Descent)
@@ -209,19 +210,28 @@ def fine_tune(
     steps_an_epoch = math.ceil(len(data.rows) / settings.batch_size)
     total = settings.epochs * steps_an_epoch
     budget = Budget(time.monotonic(), deadline, tuning.step / total)
+    in_time = True
+
+    def improved() -> bool:
+        better = bool(team.agree(tuning.judge(ndcg()) if team.leads else 0))
+        tuning.encoder.train_upper(data.states.frozen_layers)
+        return better
+
     with progress("fine-tuning BERT and item vectors", total) as advance:
         advance(tuning.step)
         for epoch in range(tuning.step // steps_an_epoch, settings.epochs):
-            if not _epoch(tuning, data, settings, epoch, budget, save, advance, validation_loss):
-                return False
+            if tuning.stopped:
+                break
+            in_time = _epoch(tuning, data, settings, epoch, budget, save, advance, validation_loss)
+            if not in_time:
+                break
             if settings.epochs > 1:
-                better = bool(team.agree(tuning.judge(ndcg()) if team.leads else 0))
-                tuning.encoder.train_upper(data.states.frozen_layers)
+                tuning.stopped = not improved()
                 save()
-                if not better:
-                    break
+    if tuning.step > steps_an_epoch and tuning.step % steps_an_epoch:
+        improved()  # a pass that the deadline cut short, against the whole ones
     tuning.restore_best()
-    return True
+    return in_time
 
 
 def _epoch(

@@ -12,6 +12,7 @@ from train.adapters import Tuning
 from train.adversarial import AdversarialSettings
 from train.augmentation.settings import AugmentationSettings
 from train.encoder import DEFAULT_BACKBONE
+from train.items import FIRST_SCALE
 from train.multi_task import MultiTaskSettings
 from train.precision import Precision
 
@@ -43,6 +44,7 @@ class FitSettings:
     labels: share of the training texts that keep their item; with self_train the others get the item that a first recommender
     gives them with at least ``confidence``.
     multi_task: heads that are learned together with the recommendation; none by default (train/heads/joint.py).
+    text_scale: inverse temperature that the text signal begins with, as the length of its item vectors; learned from there.
     """
 
     preset: Preset
@@ -86,6 +88,7 @@ class FitSettings:
     self_train: bool = False
     confidence: float = 0.9
     multi_task: MultiTaskSettings | None = None
+    text_scale: float = FIRST_SCALE
 
     def __post_init__(self) -> None:
         positive = (
@@ -116,8 +119,9 @@ class FitSettings:
 
     def _check_learning(self) -> None:
         """Of adapters, adaptation and labels."""
-        if not self.alpha > 0:
-            raise InvalidInput(f"alpha is {self.alpha}; accepted is a number above 0")
+        for name in ("alpha", "text_scale"):
+            if not getattr(self, name) > 0:
+                raise InvalidInput(f"{name} is {getattr(self, name)}; accepted is a number above 0")
         if self.adapt_minutes is not None and not self.adapt_minutes > 0:
             raise InvalidInput(f"adapt_minutes is {self.adapt_minutes}; accepted is a number above 0")
         for name in ("labels", "confidence"):

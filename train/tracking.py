@@ -10,6 +10,8 @@ import logging
 import os
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
@@ -107,34 +109,52 @@ class WeightsAndBiases:
     """A run of Weights & Biases, offline unless WANDB_MODE says otherwise; ``wandb sync`` uploads it later."""
 
     def __init__(self, folder: Path, step: int, *, name: str, settings: dict[str, Any]) -> None:
-        """``name`` is the run's, in all its sittings. Raises MissingDependency without the extra ``wandb``."""
+        """``name`` is the run's, in all its sittings. Raises MissingDependency without the extra ``wandb``.
+
+        Anything else, a missing login for instance, is logged, and then nothing is kept.
+        """
         try:
             wandb = importlib.import_module("wandb")
         except ImportError:
             raise MissingDependency("wandb", "wandb") from None
-        folder.mkdir(parents=True, exist_ok=True)
-        self._run = wandb.init(
-            project=PROJECT,
-            id=name,
-            name=name,
-            dir=str(folder),
-            config={**settings, "continued_at_step": step},
-            mode=os.environ.get("WANDB_MODE", "offline"),
-            resume="allow",
-            settings=wandb.Settings(console="off", silent=True, disable_git=True, save_code=False, x_disable_stats=True),
-        )
-        # The step is a scalar of its own, which every curve is drawn over, so that a sitting may begin before the last one's end.
-        self._run.define_metric("step")
-        self._run.define_metric("*", step_metric="step")
+        self._run: Any = None
+        with self._giving_up():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._run = wandb.init(
+                project=PROJECT,
+                id=name,
+                name=name,
+                dir=str(folder),
+                config={**settings, "continued_at_step": step},
+                mode=os.environ.get("WANDB_MODE", "offline"),
+                resume="allow",
+                settings=wandb.Settings(console="off", silent=True, disable_git=True, save_code=False, x_disable_stats=True),
+            )
+            # The step is a scalar of its own, which every curve is drawn over, so that a sitting may begin before the last one's
+            # end.
+            self._run.define_metric("step")
+            self._run.define_metric("*", step_metric="step")
 
     def log(self, step: int, **scalars: float) -> None:
         """One record."""
-        self._run.log({"step": step, **scalars})
+        if self._run is not None:
+            with self._giving_up():
+                self._run.log({"step": step, **scalars})
 
     def close(self, step: int, **scalars: float) -> None:
         """Mark the sitting as ended as well."""
         self.log(step, **scalars)
-        self._run.finish()
+        if self._run is not None:
+            with self._giving_up():
+                self._run.finish()
+
+    @contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # of many packages' own kinds
+            log.warning("no more curves are written: %s", " ".join(str(error).split()))
+            self._run = None
 
 
 def tracker_of(run: Run, tracking: Tracking, step: int) -> Tracker:

@@ -9,7 +9,8 @@ on the finished trials, so that a study that was killed proposes the interrupted
 checkpoint in the folder of the same settings.
 
 What is not searched: the weights of the signals and how strongly item vectors are drawn towards their texts, which every training
-chooses on validation by itself; the temperature of the scores, which the lengths of the learned item vectors are. No trial is cut
+chooses on validation by itself. The temperature is searched as that which training begins with (``text_scale`` is its inverse);
+the one that it ends with is learned, as the lengths of the item vectors. No trial is cut
 short by how its first passes rank, since one that learns more slowly may end higher.
 """
 
@@ -42,6 +43,8 @@ from train.sources import load_dataset
 STUDY_FILE, STORAGE_FILE, TRIALS_FOLDER = "study.json", "study.db", "trials"
 ENCODER_RATES, ITEM_RATES = (2e-5, 5e-4), (1e-3, 2e-2)
 """From where a step changes next to nothing to where training leaves what was pre-trained."""
+TEXT_SCALES = (5.0, 40.0)
+"""Half of what was set by hand to four times as much."""
 BATCH_SIZES = (16, 32, 64)
 MOST_EPOCHS = 4
 """Quality on validation fell after the third pass in every run so far."""
@@ -102,6 +105,7 @@ def propose(trial: Trial, base: FitSettings) -> FitSettings:
         prior_weight=trial.suggest_float("prior_weight", 0.0, 1.0),
         lexical_dimensions=trial.suggest_categorical("lexical_dimensions", LEXICAL_DIMENSIONS),
         without=base.without if trial.suggest_categorical("graph", (True, False)) else tuple({*base.without, GRAPH}),
+        text_scale=trial.suggest_float("text_scale", *TEXT_SCALES, log=True),  # last: what a seed draws for the others stays
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tests import tiny
 from tests.train.families import write_family
 from train.adaptation.kinds import Adaptation
 from train.adaptation.labels import keep_labels, pseudo_labels
+from train.adaptation.stage import adapted
 from train.adaptation.unsupervised import NO_TARGET, AdaptationSettings, adapt_to_texts, adapted_encoder, masked
 from train.data import split_interactions
 from train.encoder import Encoder
@@ -144,6 +146,27 @@ def test_a_run_that_was_cut_goes_on_with_the_encoder_that_it_adapted(
     continued = fit(str(data), adapting, tmp_path / "cut")
     assert (tmp_path / "cut/adapted/model.safetensors").stat().st_mtime_ns == kept
     np.testing.assert_array_equal(whole.array("items/text"), continued.array("items/text"))
+
+
+@pytest.mark.parametrize("self_train", [False, True])
+def test_adaptation_takes_nothing_of_the_time_for_training(
+    self_train: bool, data: Path, settings: FitSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock on which adaptation alone takes time, more than the whole budget."""
+    clock = [0.0]
+
+    def slow(*given: object, **named: object) -> Encoder:
+        clock[0] += 3_600.0
+        return adapted(*given, **named)  # type: ignore[arg-type]  # what it is given
+
+    monkeypatch.setattr("train.fit.adapted", slow)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    labels = {"labels": 0.5, "self_train": True, "confidence": 0.05} if self_train else {}
+    hurried = dataclasses.replace(settings, adapt=Adaptation.SIMCSE, max_minutes=5.0, **labels)  # type: ignore[arg-type]
+    run = fit(str(data), hurried, tmp_path / "run")
+    texts = run.record["texts"]
+    assert run.record["texts_read"] == texts["train"] + texts["validation"]
+    assert run.record["minutes"] == (120 if self_train else 60)  # it took them all the same
 
 
 def test_self_training_learns_from_texts_without_a_label(data: Path, settings: FitSettings, tmp_path: Path) -> None:

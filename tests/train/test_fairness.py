@@ -103,6 +103,29 @@ def test_the_card_takes_every_figure_from_the_records(run: Run, tmp_path: Path) 
     assert "age: 0.250 (0.250…0.250) between old and young" in said and "no more than chance gives" in said
 
 
+def test_the_card_says_what_the_matcher_could_reach_and_what_it_moves(run: Run, tmp_path: Path) -> None:
+    copy = Run(shutil.copytree(run.folder, tmp_path / "run"), run.record)
+    told = {"texts": 812, "majority": 0.5, "accuracy": 0.671, "f1": 0.7, "auc": 0.75}
+    reranked = {
+        "texts": 412,
+        "weight": 0.25,
+        "candidate_recall": 0.8125,
+        "ndcg_at_10": {"recommender": 0.3871, "reranked": 0.3882, "matcher alone": 0.2133},
+        "difference": [0.0011, -0.002, 0.004],
+        "exposure": {
+            "recommender": {"coverage_at_10": 0.53, "gini_at_10": 0.81},
+            "reranked": {"coverage_at_10": 0.55, "gini_at_10": 0.79},
+        },
+    }
+    (copy.folder / "matcher").mkdir()
+    record = {"settings": {"top": 50}, "test": {"fits": told, "recommends": told, "reranked": reranked}}
+    write_json(copy.folder / "matcher/matcher.json", record)
+    said = " ".join(card(copy).split())
+    assert "On 412 texts of those whose item is in the catalogue, candidate recall@50 is 0.812" in said
+    assert "NDCG@10: recommender 0.387, reranked 0.388, matcher alone 0.213." in said
+    assert "Exposure without and with reranking: coverage@10 0.530 and 0.550, gini@10 0.810 and 0.790." in said
+
+
 def test_a_card_wants_a_run_that_was_evaluated(run: Run, tmp_path: Path) -> None:
     with pytest.raises(InvalidRun, match="is not evaluated; do it by: python -m train evaluate"):
         card(Run(tmp_path, run.record))

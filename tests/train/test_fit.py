@@ -26,7 +26,7 @@ from train.evaluate import evaluate
 from train.fine_tuning import TUNING_SHARE
 from train.fit import fit
 from train.report import PER_QUERY_FILE
-from train.run import METRICS_FILE, RUN_FILE, Run, open_run
+from train.run import METRICS_FILE, RUN_FILE, SCHEMA_VERSION, Run, open_run
 from train.settings import PRESETS, FitSettings, Preset
 
 
@@ -136,10 +136,15 @@ def test_an_evaluation_is_reused_for_the_same_split_only(run: Run, capsys: pytes
     assert "reused" not in capsys.readouterr().err
 
 
-def test_a_time_budget_that_is_too_small_still_gives_a_run(data: Path, settings: FitSettings, tmp_path: Path) -> None:
-    hurried = fit(str(data), dataclasses.replace(settings, max_minutes=1e-6), tmp_path / "hurried")
-    assert hurried.record["texts_read"] == 0
-    assert evaluate(hurried).value("lexical alone", "recall_at_1") == 1.0
+def test_a_time_budget_that_suffices_for_no_text_is_refused_and_a_larger_one_continues(
+    run: Run, data: Path, settings: FitSettings, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInput, match=r"1e-06 minutes sufficed for no text at all.*larger --max-minutes continues"):
+        fit(str(data), dataclasses.replace(settings, max_minutes=1e-6), tmp_path / "hurried")
+    with pytest.raises(InvalidRun, match="not finished"):
+        open_run(tmp_path / "hurried")
+    continued = fit(str(data), settings, tmp_path / "hurried")
+    np.testing.assert_array_equal(run.array("items/text"), continued.array("items/text"))
 
 
 def test_a_time_budget_that_is_short_brings_the_learning_rate_down_in_time(
@@ -191,6 +196,19 @@ def test_what_cannot_be_run_is_refused(run: Run, data: Path, settings: FitSettin
     assert not (tmp_path / "out").exists()
     with pytest.raises(InvalidRun, match="python -m train fit"):
         open_run(tmp_path / "nothing")
+
+
+def test_a_run_of_another_schema_is_refused(data: Path, settings: FitSettings, tmp_path: Path) -> None:
+    (tmp_path / RUN_FILE).write_text(json.dumps({"schema_version": SCHEMA_VERSION + 1, "finished": True}))
+    with pytest.raises(
+        InvalidRun, match=rf"schema version {SCHEMA_VERSION + 1}; this release reads {SCHEMA_VERSION}. Train again"
+    ):
+        open_run(tmp_path)
+    with pytest.raises(InvalidRun, match="schema version"):
+        fit(str(data), settings, tmp_path)
+    (tmp_path / RUN_FILE).write_text("{}")
+    with pytest.raises(InvalidRun, match=r"is not a run's record \(KeyError: 'schema_version'\)"):
+        open_run(tmp_path)
 
 
 def test_data_that_changed_since_training_is_noticed(data: Path, settings: FitSettings, tmp_path: Path) -> None:

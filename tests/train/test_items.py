@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from bertrec.errors import InvalidInput
 from train.examples import Pairs
 from train.items import FIRST_SCALE, ItemSide, centroids, fit_map, log_prior, shrink
 from train.loss import MATRYOSHKA_WEIGHT, CatalogueLoss
@@ -35,6 +36,16 @@ def test_a_centroid_is_the_mean_direction_of_an_items_texts() -> None:
     vectors = np.asarray([[1, 0], [0, 1], [1, 0]], np.float32)
     found = centroids(vectors, Pairs(["a", "b", "c"], np.asarray([0, 0, 2])), 3)
     np.testing.assert_allclose(found, np.asarray([[math.sqrt(0.5), math.sqrt(0.5)], [0, 0], [1, 0]]), atol=1e-6)
+
+
+def test_the_temperature_is_that_which_training_begins_with() -> None:
+    first, counts = unit_rows(7, 4), np.ones(7, np.int64)
+    np.testing.assert_allclose(ItemSide(first, counts, 0.5, 20.0).numpy(), 20.0 * first, rtol=1e-6)
+    np.testing.assert_allclose(ItemSide(first, counts, 0.5).numpy(), FIRST_SCALE * first, rtol=1e-6)
+    unlearned = fit_map(first, np.zeros_like(first), np.zeros(7, np.int64), 20.0)
+    np.testing.assert_allclose(unlearned(first), 20.0 * first, rtol=1e-5)
+    with pytest.raises(InvalidInput, match="text_scale is 0; accepted is a number above 0"):
+        dataclasses.replace(PRESETS[Preset.QUICK], text_scale=0)
 
 
 def test_the_map_finds_a_linear_relation_and_new_items_follow_it() -> None:

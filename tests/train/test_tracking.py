@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -113,6 +115,41 @@ def test_without_wandb_nothing_is_begun(
     assert main(["fit", "--data", str(data), "--output", str(tmp_path / "run"), "--track", "wandb"]) == 2
     assert "pip install 'bertrec[wandb]'" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_weights_and_biases_without_a_login_or_a_server_ends_the_curves_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Refusing:
+        """A run whose server is gone after the first record."""
+
+        logged = 0
+
+        def define_metric(self, *given: object, **named: object) -> None: ...
+
+        def log(self, scalars: dict[str, float]) -> None:
+            self.logged += 1
+            if self.logged > 1:
+                raise ConnectionError("gone")
+
+        def finish(self) -> None:
+            raise AssertionError("nothing is kept any more")
+
+    def no_login(**given: object) -> None:
+        raise RuntimeError("api_key not configured (no-tty).\nCall wandb.login")
+
+    run = Run(tmp_path, {"data": {"name": "tiny"}, "created": "2026-01-01", "settings": {}})
+    kept = Refusing()
+    for init, steps in ((no_login, 2), (lambda **given: kept, 3)):
+        caplog.clear()
+        monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Settings=lambda **given: None))
+        tracker = tracker_of(run, Tracking.WANDB, 0)
+        for step in range(steps):
+            tracker.log(step, loss=1.0)
+        tracker.close(steps, loss=0.5)
+        assert caplog.text.count("no more curves are written") == 1
+        assert "Call wandb.login" in caplog.text or "gone" in caplog.text
+    assert kept.logged == 2
 
 
 def test_weights_and_biases_offline(data: Path, settings: FitSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

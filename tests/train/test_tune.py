@@ -18,9 +18,10 @@ from optuna.trial import TrialState
 from bertrec.errors import InvalidInput, InvalidRun
 from tests import tiny
 from train.__main__ import main
+from train.backbones import FAMILIES
 from train.run import open_run
 from train.settings import PRESETS, FitSettings, Preset
-from train.tune import BATCH_SIZES, ENCODER_RATES, STORAGE_FILE, STUDY_FILE, Tuned, TuneSettings, tune
+from train.tune import BATCH_SIZES, ENCODER_RATES, STORAGE_FILE, STUDY_FILE, TEXT_SCALES, Tuned, TuneSettings, tune
 
 TRIALS = 3
 
@@ -58,6 +59,9 @@ def test_the_trials_differ_and_stay_in_what_is_searched(whole: Tuned) -> None:
     rates = [trial.params["encoder_learning_rate"] for trial in whole.trials]
     assert len(set(rates)) == TRIALS
     assert all(ENCODER_RATES[0] <= rate <= ENCODER_RATES[1] for rate in rates)
+    scales = {trial.params["text_scale"] for trial in whole.trials}
+    assert len(scales) == TRIALS and all(TEXT_SCALES[0] <= scale <= TEXT_SCALES[1] for scale in scales)
+    assert whole.best.settings["text_scale"] in scales
     assert {trial.params["batch_size"] for trial in whole.trials} <= set(BATCH_SIZES)
 
 
@@ -114,3 +118,12 @@ def test_what_is_no_study_is_refused(whole: Tuned, data: Path, base: FitSettings
         tune(str(data), TuneSettings(base, TRIALS), data)
     with pytest.raises(InvalidInput, match="trials is 0; accepted is 1 or more"):
         TuneSettings(base, 0)
+
+
+def test_the_help_names_what_fit_accepts(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("fit", "tune"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        said = " ".join(capsys.readouterr().out.split())
+        assert "DIR|clothing|movielens|apps|faq" in said
+        assert all(family in said for family in FAMILIES)

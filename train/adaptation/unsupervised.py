@@ -25,6 +25,7 @@ from train.descent import step_down
 from train.encoder import Encoder
 from train.optimise import set_learning_rates
 from train.progress import progress, say
+from train.records import writing
 from train.states import length_sorted_batches, padded
 
 TEMPERATURE = 0.05
@@ -95,7 +96,8 @@ def adapted_encoder(
         steps = adapt_to_texts(encoder, tokens, settings, deadline=deadline)
         say(f"adapted to {len(tokens):,} texts without labels: {settings.kind.value}, {steps:,} steps")
         partial = folder.with_name(f"{folder.name}.partial")
-        encoder.bert.save_pretrained(partial)
+        with writing(partial):
+            encoder.bert.save_pretrained(partial)
         os.replace(partial, folder)
     return Encoder.load(folder)
 

@@ -37,7 +37,7 @@ from train.heads.tasks import UNLABELLED, Task, make_tasks
 from train.multi_task import HeadsKind
 from train.progress import say
 from train.rankers import InterestVectors
-from train.records import source_commit, write_json
+from train.records import source_commit, write_json, writing
 from train.run import METRICS_FILE, Run
 
 HEADS_FOLDER = "heads"
@@ -197,5 +197,6 @@ def _measured(network: Heads, labels: Labels, tasks: list[Task], vectors: NDArra
 
 def _save(network: Heads, path: Path) -> None:
     partial = path.with_name(f"{path.name}.partial")
-    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, partial)
+    with writing(path):
+        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, partial)
     os.replace(partial, path)

@@ -30,6 +30,7 @@ from train.heads.network import Heads
 from train.heads.tasks import UNLABELLED, Task, make_tasks
 from train.multi_task import MultiTaskSettings
 from train.optimise import set_learning_rates
+from train.records import writing
 from train.run import Run
 from train.settings import FitSettings
 from train.states import shuffled_batches
@@ -94,10 +95,8 @@ class JointHeads:
         for row, head in enumerate(self.heads):
             weights[f"heads.{row}.0.weight"] = head.weight.detach().cpu() * math.sqrt(head.in_features)
             weights[f"heads.{row}.0.bias"] = head.bias.detach().cpu().clone()
-        try:
+        with writing(folder / JOINT_FILE):
             save_file(weights, folder / JOINT_FILE)
-        except SafetensorError as error:
-            raise OSError(f"{folder / JOINT_FILE} cannot be written: {error}") from error
         Labels(tuple(task.head for task in self.tasks), teacher_fingerprint(run)).save(folder / LABELS_FILE)
 
 

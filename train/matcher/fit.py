@@ -33,7 +33,7 @@ from train.passes import learn_pass
 from train.precision import autocast, loss_scaler
 from train.progress import progress, say
 from train.rankers import InterestVectors
-from train.records import source_commit, write_json
+from train.records import source_commit, write_json, writing
 from train.run import Run
 from train.states import length_sorted_batches
 
@@ -66,7 +66,8 @@ def fit_matcher(run: Run, settings: MatcherSettings) -> dict[str, Any]:
     matcher = Matcher.begin(run.encoder_folder)
     folder.mkdir(parents=True, exist_ok=True)
     training = _train(folder, matcher, train, validation, settings, started, json.dumps(wanted, sort_keys=True))
-    matcher.bert.save_pretrained(folder)
+    with writing(folder):
+        matcher.bert.save_pretrained(folder)
     weight = choose_weight(matcher, _sample(validation), precision=settings.precision)
     Matching(settings.item_tokens, settings.top, weight, bool(len(train.judged))).save(folder)
     record = {

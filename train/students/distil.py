@@ -31,7 +31,7 @@ from train.optimise import Training
 from train.passes import learn_pass
 from train.progress import progress, say
 from train.rankers import fused_ranker
-from train.records import source_commit, write_json
+from train.records import source_commit, write_json, writing
 from train.run import Run
 from train.states import BATCH, encode_tokens, length_sorted_batches, padded
 from train.students.bert import keep_layers, prune
@@ -294,4 +294,5 @@ def _save(student: nn.Module, folder: Path) -> None:
     if isinstance(student, StaticEncoder):
         student.save(folder / STATIC_FILE)
     elif isinstance(student, Encoder):
-        student.bert.save_pretrained(folder / "encoder")
+        with writing(folder / "encoder"):
+            student.bert.save_pretrained(folder / "encoder")

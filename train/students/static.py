@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bertrec.errors import InvalidRun
+from train.records import writing
 
 SLOTS_PER_PAIR = 8
 """Slots of the hash table for each pair: of two pairs that fall into one slot the rarer is dropped, one in sixteen or so."""
@@ -82,10 +83,8 @@ class StaticEncoder(nn.Module):
     def save(self, path: Path) -> None:
         """Write what :meth:`load` reads."""
         tensors = {name: value.detach().contiguous() for name, value in self.state_dict().items()}
-        try:
+        with writing(path):
             save_file(tensors, path, metadata={"multiplier": json.dumps(MULTIPLIER)})
-        except SafetensorError as error:
-            raise OSError(f"{path} cannot be written: {error}") from error
 
     @classmethod
     def load(cls, path: Path) -> StaticEncoder:
