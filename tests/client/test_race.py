@@ -108,8 +108,9 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("no_threads")
 def test_where_no_thread_is_to_be_had_the_edge_answers_and_the_server_is_probed_again(clock: ManualClock) -> None:
     server, edge = FakeBackend(), FakeBackend("edge")
-    settings = {"fallback": edge, "fallback_policy": Fallback.EDGE_IF_LATE, "retries": Retries(attempts=1)}
-    recommender = Recommender(server=server, clock=clock, **settings)
+    recommender = Recommender(
+        server=server, fallback=edge, fallback_policy=Fallback.EDGE_IF_LATE, retries=Retries(attempts=1), clock=clock
+    )
     breaker = rested(recommender._servers[0], clock)
     answer = recommender.recommend("red")
     assert (answer.served_by, server.asked) == (ServedBy.EDGE, [])
