@@ -25,7 +25,7 @@ from train.progress import progress
 WORDS = 12
 """Of a wish, as in "I want a laptop suited for programming that is not too heavy"."""
 
-MOST_OPEN_S, MOST_RSS_MB, MOST_P50_MS = 0.3, 150.0, 3.0
+MOST_IMPORT_S, MOST_OPEN_S, MOST_RSS_MB, MOST_P50_MS = 0.3, 0.3, 150.0, 3.0
 """What was to be reached."""
 
 ROOT = Path(__file__).parents[1]
@@ -141,7 +141,7 @@ def edge_rows(runs: Sequence[EdgeRun]) -> list[list[str]]:
     """Figure, its median, its range over the processes, what was to be reached, and whether it was."""
     milliseconds = {percent: [1e3 * float(np.percentile(run.seconds, percent)) for run in runs] for percent in (50, 99)}
     figures: list[tuple[str, list[float], str, float | None]] = [
-        ("import, s", [run.import_s for run in runs], ".3f", None),
+        ("import, s", [run.import_s for run in runs], ".3f", MOST_IMPORT_S),
         ("open, s", [run.open_s for run in runs], ".3f", MOST_OPEN_S),
         ("first answer after it, s", [run.first_s for run in runs], ".3f", None),
         ("memory (RSS), MB", [run.rss_bytes / 1e6 for run in runs], ".0f", MOST_RSS_MB),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ log = logging.getLogger(__name__)
 
 CPU_PROVIDER = "CPUExecutionProvider"
 COMPILED_SUFFIXES = (".plan", ".rtx")
-
+DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
+"""Both bring the folder ``onnxruntime``: the second overwrites the first, and uninstalling one takes files of the other."""
 
 GPU_PROVIDERS: tuple[tuple[str, dict[str, str]], ...] = (
     ("TensorrtExecutionProvider", {}),
@@ -41,12 +44,14 @@ class OnnxEngine:
     def __init__(self, path: Path, spec: ModelSpec, session: SessionOptions | None = None) -> None:
         """Load ``path``. Logs a warning where the GPU was asked for and its best provider is not to be had.
 
-        Raises MissingDependency without onnxruntime, InvalidBundle where the file does not load or has other tensors,
-        InvalidInput for an engine that TensorRT compiled.
+        Raises MissingDependency without onnxruntime or where it is not whole, InvalidBundle where the file does not load or has
+        other tensors, InvalidInput for an engine that TensorRT compiled.
         """
         session = session or SessionOptions()
-        if onnxruntime is None:
-            raise MissingDependency("onnxruntime", "cpu")
+        if not hasattr(onnxruntime, "InferenceSession"):  # a folder that an uninstalled package left is imported, and is empty
+            if installed := _installed():
+                raise MissingDependency("onnxruntime", advice=f"{installed} cannot be imported whole: {_anew(session.device)}")
+            raise MissingDependency("onnxruntime", Device(session.device).value)
         if path.suffix in COMPILED_SUFFIXES:
             raise InvalidInput(f"{path} is compiled by TensorRT, and this runs ONNX files; choose an engine that is one")
         self._path = path
@@ -106,4 +111,19 @@ def _start(path: Path, options: Any, providers: list[tuple[str, dict[str, str]]]
 def _advice() -> str:
     if GPU_PROVIDERS[0][0] in onnxruntime.get_available_providers():
         return "It needs a GPU, and the libraries of CUDA, cuDNN and TensorRT on the library path"
-    return "This onnxruntime has no such provider: pip uninstall onnxruntime, then pip install 'bertrec[gpu]'"
+    installed = _installed()
+    wrong = f"{installed} overwrite each other's files" if " and " in installed else "This onnxruntime has no such provider"
+    return f"{wrong}: {_anew(Device.GPU)}"
+
+
+def _installed() -> str:
+    """The packages that brought the folder onnxruntime, by what pip recorded; empty where none did."""
+    found = []
+    for name in DISTRIBUTIONS:
+        with suppress(PackageNotFoundError):
+            found.append(f"{name} {version(name)}")
+    return " and ".join(found)
+
+
+def _anew(device: Device | str) -> str:
+    return f"pip uninstall {' '.join(DISTRIBUTIONS)}, then pip install 'bertrec[{Device(device).value}]'"

@@ -36,11 +36,11 @@ class InvalidBundle(BertrecError):
 
 
 class MissingDependency(BertrecError, ImportError):
-    """An optional package is not installed; the message holds the pip command."""
+    """An optional package is not installed, or not whole; the message holds the pip command."""
 
-    def __init__(self, package: str, extra: str = "") -> None:
+    def __init__(self, package: str, extra: str = "", *, advice: str = "") -> None:
         distribution = f"'bertrec[{extra}]'" if extra else "bertrec"
-        super().__init__(f"{package} is not installed; it comes with: pip install {distribution}")
+        super().__init__(advice or f"{package} is not installed; it comes with: pip install {distribution}")
 
 
 class ServerFailed(BertrecError):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from bertrec.errors import Unavailable
+from bertrec.errors import Transient, Unavailable
 
-from .steps import Ask, Call, Stages, Start, Wait, Won, Work
+from .steps import Ask, Call, Stages, Start, Step, Wait, Won, Work
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,17 @@ def race(call: Call, first: Ask, later: Sequence[Later], *, clock: Callable[[], 
     """
     waiting = sorted(later, key=lambda one: one.at)
     stages = Stages(call, "server", clock)
-    running: dict[Any, Ask] = {(yield Start(first)): first}
+    running: dict[Any, Ask] = {}
     failure: Unavailable | None = None
     try:
+        running[(yield from _begun(first))] = first
         while running:
             if waiting and clock() >= waiting[0].at:
                 if (ask := waiting.pop(0).ask()) is not None:
-                    running[(yield Start(ask))] = ask
-                    if ask.endpoint is None:
-                        stages.next("edge")
+                    with suppress(Transient):  # no thread is to be had for it; those that run go on
+                        running[(yield from _begun(ask))] = ask
+                        if ask.endpoint is None:
+                            stages.next("edge")
                 continue
             for future in (yield Wait(tuple(running), max(0.0, waiting[0].at - clock()) if waiting else None)):
                 ask = running.pop(future)
@@ -56,3 +59,19 @@ def race(call: Call, first: Ask, later: Sequence[Later], *, clock: Callable[[], 
         stages.end()
         for future in running:
             future.cancel()
+
+
+def _begun(ask: Ask) -> Generator[Step, Any, Any]:
+    """The future of ``ask``. One that ends before it ran is judged by nobody, so the breaker that let it pass is told here."""
+
+    def given_up() -> None:
+        if ask.endpoint is not None:
+            ask.endpoint.breaker.given_up()
+
+    try:
+        future = yield Start(ask)
+    except BaseException:
+        given_up()
+        raise
+    future.add_done_callback(lambda done: given_up() if done.cancelled() else None)
+    return future

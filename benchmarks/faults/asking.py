@@ -90,9 +90,29 @@ class Asker:
             finally:
                 stop.set()
 
+    @contextmanager
+    def arriving(self, per_s: float, *, most: int) -> Iterator[None]:
+        """While the block runs, ``per_s`` calls a second begin, whether those before have ended or not; ``most`` at a time."""
+        stop, numbers, began_s = threading.Event(), itertools.count(), time.monotonic()
+
+        def work() -> None:
+            while not stop.wait(max(0.0, began_s + next(numbers) / per_s - time.monotonic())):
+                self.ask()
+
+        with _threads([work] * most):
+            try:
+                yield
+            finally:
+                stop.set()
+
     def burst(self, calls: int) -> AbstractContextManager[None]:
         """Begin ``calls`` calls at once, each in a thread of its own; they have ended when the block is left."""
         return _threads([self.ask] * calls)
+
+    def not_met(self) -> tuple[str, ...]:
+        """What is broken where no call was retried or answered by the edge: then none met the fault."""
+        counters = self._recommender.counters()
+        return () if counters.retries or counters.fallbacks else ("no call met the fault, so this shows nothing",)
 
     def wait_for_calls(self, calls: int, *, within_s: float) -> None:
         """Wait until so many calls in all have ended, or ``within_s`` have passed."""

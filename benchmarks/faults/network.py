@@ -29,7 +29,8 @@ def connections(stage: Stage) -> Outcome:
     """Cut half-way and refused, over gRPC and HTTP, by a proxy in user space."""
     began_s = time.monotonic()
     with stage.server() as server, Proxy(server.ports.grpc) as grpc, Proxy(server.ports.http) as http:
-        with stage.asking(f"grpc://{LOOPBACK}:{grpc.port}") as one, stage.asking(f"http://{LOOPBACK}:{http.port}") as other:
+        urls = f"grpc://{LOOPBACK}:{grpc.port}", f"http://{LOOPBACK}:{http.port}"
+        with stage.asking(urls[0], timeout_s=stage.tight_s) as one, stage.asking(urls[1], timeout_s=stage.tight_s) as other:
             two = ((one, grpc), (other, http))
             for asker, proxy in two:
                 _mistreat(asker, proxy, stage.clients)
@@ -39,7 +40,9 @@ def connections(stage: Stage) -> Outcome:
             broken = tuple(text for _, texts in notes for text in texts)
             if not (grpc.cuts and http.cuts and grpc.refusals and http.refusals):
                 broken += ("a proxy did not cut and refuse",)
-            what = f"{cuts} connections cut half-way and {refusals} refused under load, gRPC and HTTP"
+            what = (
+                f"{cuts} connections cut half-way and {refusals} refused under load, gRPC and HTTP, deadline {stage.tight_s:g} s"
+            )
             return replace(_both(*whats), what=what, note=notes[-1][0], broken=broken)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -72,10 +73,14 @@ class Confined:
     url: str
 
     def fill(self, folder: Path) -> None:
-        """Leave no byte free in one of the two."""
-        with contextlib.suppress(OSError), Path(f"/proc/{self.process.pid}/root{folder}/filling").open("wb", buffering=0) as file:
-            while file.write(bytes(4096)):
-                pass
+        """Leave no byte free in one of the two. Raises OSError where that is not what ends it."""
+        with Path(f"/proc/{self.process.pid}/root{folder}/filling").open("wb", buffering=0) as file:
+            try:
+                while file.write(bytes(4096)):
+                    pass
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
 
     def free_bytes(self, folder: Path) -> int:
         """What is free there."""

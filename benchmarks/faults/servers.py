@@ -31,16 +31,19 @@ def killed(stage: Stage) -> Outcome:
     """SIGKILL for the server and its models, then the same server again."""
     began_s, server = time.monotonic(), stage.server().start()
     try:
-        with stage.asking(server.grpc_url) as asker:
+        with stage.asking(server.grpc_url, timeout_s=stage.tight_s) as asker:
             with asker.burst(stage.calls):
                 asker.wait_for_calls(max(1, stage.calls // 10), within_s=stage.timeout_s)
                 os.killpg(server.pid, signal.SIGKILL)
                 unanswered = stage.calls - asker.count.calls
+            unmet = asker.not_met() if unanswered else ("every call had ended when the server was killed, so this shows nothing",)
             server.kill()
             with stage.again(server):
                 note, broken = back_again(asker, "its start")
-                what = f"kill -9 with {unanswered} of {stage.calls} requests unanswered; started again"
-                return found(asker, Outcome("killed", what, note=note, broken=broken), began_s=began_s)
+                what = (
+                    f"kill -9 with {unanswered} of {stage.calls} requests unanswered, deadline {stage.tight_s:g} s; started again"
+                )
+                return found(asker, Outcome("killed", what, note=note, broken=broken + unmet), began_s=began_s)
     finally:
         server.kill()
 
@@ -67,6 +70,7 @@ def _held_up(stage: Stage, name: str, whom: str, send: Callable[[int, int], None
                 time.sleep(LOAD_S)
                 send(server.pid, signal.SIGSTOP)
                 time.sleep(HANG_S)
+                unmet = () if asker.count.by_edge else ("the edge answered no call meanwhile, so this shows nothing",)
                 send(server.pid, signal.SIGCONT)
                 time.sleep(LOAD_S)
             note, broken = back_again(asker, "SIGCONT and the load's end")
@@ -75,7 +79,7 @@ def _held_up(stage: Stage, name: str, whom: str, send: Callable[[int, int], None
                 with stage.again(server):
                     note, broken = back_again(asker, "another was started, as serving up does")
                 note = f"the server aborted; {note}"
-            return found(asker, Outcome(name, what, note=note, broken=broken), began_s=began_s)
+            return found(asker, Outcome(name, what, note=note, broken=broken + unmet), began_s=began_s)
     finally:
         server.kill()
 
@@ -83,7 +87,7 @@ def _held_up(stage: Stage, name: str, whom: str, send: Callable[[int, int], None
 def restarted(stage: Stage) -> Outcome:
     """An orderly stop and a new start, under load."""
     began_s = time.monotonic()
-    with stage.server() as server, stage.asking(server.grpc_url) as asker:
+    with stage.server() as server, stage.asking(server.grpc_url, timeout_s=stage.tight_s) as asker:
         with asker.load(stage.clients):
             time.sleep(LOAD_S)
             server.stop()
@@ -92,7 +96,8 @@ def restarted(stage: Stage) -> Outcome:
             time.sleep(LOAD_S)
         try:
             note, broken = back_again(asker, "its start")
-            return found(asker, Outcome("restarted", "stopped and started under load", note=note, broken=broken), began_s=began_s)
+            what = f"stopped and started under load, deadline {stage.tight_s:g} s"
+            return found(asker, Outcome("restarted", what, note=note, broken=broken + asker.not_met()), began_s=began_s)
         finally:
             second.kill()
 
@@ -107,7 +112,7 @@ def stub(stage: Stage) -> Outcome:
             time.sleep(4 * WATCH_S)
         note, broken = back_again(asker, "the load's end")
         what = f"kill -9 for the process of the model {RECOMMEND.name} under load"
-        return found(asker, Outcome("stub", what, note=note, broken=broken), began_s=began_s)
+        return found(asker, Outcome("stub", what, note=note, broken=broken + asker.not_met()), began_s=began_s)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from serving.triton import TritonServer
 
 Clock = Callable[[], float]
 BACK_WITHIN_S = 15.0
+TIGHT_S = 1.0
+"""A deadline that binds where a server is only gone, not slow: the edge must answer well before."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Stage:
     """bundle, repository: what is served. known: right answers. folder: for the scenario's own files.
 
     steady_s, overload_s: how long the two long scenarios take. calls: how many are in flight when a server is killed.
-    clients, timeout_s: of the ordinary load; many_clients: of the overload.
+    clients, timeout_s: of the ordinary load; many_clients: of the overload. tight_s: the deadline where it shall bind.
     """
 
     bundle: Path
@@ -35,6 +37,11 @@ class Stage:
     clients: int
     many_clients: int
     timeout_s: float
+
+    @property
+    def tight_s(self) -> float:
+        """See above."""
+        return min(TIGHT_S, self.timeout_s)
 
     @contextmanager
     def asking(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from benchmarks.faults.outcome import Outcome
 from benchmarks.faults.processes import Confined, confined, why_no_mounts
@@ -15,14 +15,11 @@ SIZE, TOO_SMALL = "48m", "8m"
 LOAD_S = 3.0
 FREE_PORTS = ("--grpc-port", "0", "--http-port", "0", "--metrics-port", "0")
 ADDRESS = r"^gRPC +(\S+)$"
-Fill = Callable[[Confined], None]
 
 
 def disk(stage: Stage) -> Outcome:
     """The disk that the server writes its log to has no byte left."""
-    return _starved(
-        stage, Outcome(DISK, "the disk of the server's log is full, under load"), lambda server: server.fill(server.full)
-    )
+    return _starved(stage, Outcome(DISK, "the disk of the server's log is full, under load"))
 
 
 def shared_memory(stage: Stage) -> Outcome:
@@ -35,10 +32,10 @@ def shared_memory(stage: Stage) -> Outcome:
     with confined(small, "serving", *_up(stage), size=TOO_SMALL, address=ADDRESS) as server:
         refused = "Triton's python backend needs" in server.printed
     broken = () if refused else (f"a server with {TOO_SMALL} of shared memory was not refused: {server.printed[-200:]}",)
-    return _starved(stage, replace(outcome, broken=broken), lambda server: server.fill(server.shared))
+    return _starved(stage, replace(outcome, broken=broken))
 
 
-def _starved(stage: Stage, outcome: Outcome, fill: Fill) -> Outcome:
+def _starved(stage: Stage, outcome: Outcome) -> Outcome:
     began_s = time.monotonic()
     if reason := why_no_mounts():
         return replace(outcome, skipped=reason)
@@ -46,12 +43,24 @@ def _starved(stage: Stage, outcome: Outcome, fill: Fill) -> Outcome:
         if not server.url:
             return replace(outcome, broken=(f"the server did not start: {server.printed[-300:]}",))
         with stage.asking(server.url) as asker:
-            fill(server)
-            free = server.free_bytes(server.full if outcome.name == DISK else server.shared)
+            broken = _filled(server, server.full if outcome.name == DISK else server.shared)
             with asker.load(stage.clients):
                 time.sleep(LOAD_S)
-            note = f"{free} bytes were free"
-            return found(asker, replace(outcome, note=note), began_s=began_s)
+            return found(
+                asker,
+                replace(outcome, note="" if broken else "0 bytes were free", broken=outcome.broken + broken),
+                began_s=began_s,
+            )
+
+
+def _filled(server: Confined, folder: Path) -> tuple[str, ...]:
+    """Fill the folder; what is broken where that left a byte."""
+    try:
+        server.fill(folder)
+    except OSError as error:
+        return (f"nothing was filled, so this shows nothing: {error}",)
+    free = server.free_bytes(folder)
+    return (f"{free} bytes were free, so this shows nothing",) if free else ()
 
 
 def _up(stage: Stage) -> tuple[str, ...]:

@@ -36,9 +36,10 @@ def test_wishes_have_twelve_words_each() -> None:
 
 
 def test_what_was_missed_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    run = EdgeRun(0.1, 0.5, 0.01, [0.002, 0.002, 0.002], 0.006, 100_000_000, 120_000_000, "fp32")
+    run = EdgeRun(0.4, 0.5, 0.01, [0.002, 0.002, 0.002], 0.006, 100_000_000, 120_000_000, "fp32")
     show(edge_table([run]))
     lines = {line.split("│")[1].strip(): line for line in capsys.readouterr().out.splitlines() if "│" in line}
+    assert "missed by 0.100" in lines["import, s"]
     assert "missed by 0.200" in lines["open, s"]
     assert "reached" in lines["p50, ms"]
     assert "2.00" in lines["CPU time a wish, ms"]

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.faults import FaultSettings, Outcome, faults_page, measure_faults
+from benchmarks.faults import FaultSettings, Outcome, faults_page, measure_faults, network, servers, starved
 from benchmarks.faults.asking import Asker, Known
 from benchmarks.faults.outcome import outcome_of, row_of
+from benchmarks.faults.processes import Confined
 from benchmarks.faults.proxy import Proxy
+from benchmarks.faults.stage import Stage
 from benchmarks.machine import provenance
 from client import Recommender, ServedBy
 from serving.triton import TritonServer
+from tests.client.fakes import FakeBackend
+from tests.serving.processes import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +79,105 @@ def test_connections_cut_and_refused_are_counted_as_typed_errors_and_served_afte
         assert asker.count.calls > before + failed
 
 
-def test_many_clients_get_answers_or_typed_errors(tiny_bundle: Path) -> None:
+def test_twice_the_capacity_gets_answers_or_typed_errors(tiny_bundle: Path) -> None:
     settings = FaultSettings(only=["overload"], overload_s=1.5, many_clients=16)
     (outcome,) = measure_faults(tiny_bundle, settings)
     assert (outcome.wrong, outcome.untyped, outcome.next_by, outcome.broken) == (0, 0, "triton", ())
     assert outcome.calls > 16
     assert outcome.lost == 0
+    said = re.match(
+        r"capacity (\d+) calls/s \(4 clients .*; then (\d+) calls/s for 1.5 s.*\(due were (\d+), 2 times", outcome.what
+    )
+    assert said is not None
+    capacity, reached, due = map(int, said.groups())
+    assert abs(due - 2 * capacity) <= 1
+    assert reached > 0
+
+
+def test_calls_arrive_at_a_rate_though_none_has_ended(known: Known) -> None:
+    slow, release = FakeBackend(), threading.Event()
+    slow.meanwhile = lambda: None if release.wait(30) else None
+    with Recommender(server=slow) as recommender:
+        asker, began = Asker(recommender, known, timeout_s=30.0), time.monotonic()
+        with asker.arriving(40.0, most=16):
+            wait_until(lambda: len(slow.asked) == 16, 20)
+            assert time.monotonic() - began >= 15 / 40
+            assert asker.count.calls == 0
+            release.set()
+
+
+@pytest.mark.parametrize("name", ["disk", "shared-memory", "clock", "restarted", "connections"])
+def test_each_fault_is_met_and_nothing_is_wrong_or_lost(tiny_bundle: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, setting in ((network, "PHASE_S"), (servers, "LOAD_S"), (starved, "LOAD_S")):
+        monkeypatch.setattr(module, setting, 0.5)
+    (outcome,) = measure_faults(tiny_bundle, FaultSettings(only=[name], clients=2))
+    if outcome.skipped:
+        pytest.skip(outcome.skipped)
+    assert (outcome.wrong, outcome.untyped, outcome.lost, outcome.broken) == (0, 0, 0, ())
+    assert outcome.calls > 2
+    assert outcome.next_by in ("triton", "edge")
+    assert (outcome.by_edge > 0) is (name in ("clock", "restarted", "connections"))
+
+
+class Undisturbed(Stage):
+    """Its servers cannot be killed, stopped or starved."""
+
+    @contextmanager
+    def asking(self, *urls: str, **_: Any) -> Iterator[Asker]:
+        with Recommender(server=FakeBackend(), fallback=FakeBackend("edge")) as recommender:
+            yield Asker(recommender, self.known, timeout_s=1.0)
+
+    def server(self, repository: Path | None = None) -> Any:
+        server = MagicMock()
+        server.__enter__.return_value = server.start.return_value = server
+        return server
+
+    def again(self, server: Any) -> Any:
+        return self.server()
+
+
+@pytest.fixture
+def undisturbed(known: Known, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    for name in ("os", "stub_of", "Watch", "ModelControl"):
+        monkeypatch.setattr(servers, name, MagicMock())
+    for name in ("LOAD_S", "WATCH_S", "HANG_S"):
+        monkeypatch.setattr(servers, name, 0.01)
+    sizes = {"calls": 1, "clients": 2, "many_clients": 4}
+    return Undisturbed(tiny_bundle, tmp_path, known, tmp_path, steady_s=1, overload_s=1, timeout_s=1, **sizes)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "said"),
+    [
+        (servers.killed, "every call had ended when the server was killed"),
+        (servers.stopped, "the edge answered no call meanwhile"),
+        (servers.frozen, "the edge answered no call meanwhile"),
+        (servers.restarted, "no call met the fault"),
+        (servers.stub, "no call met the fault"),
+    ],
+)
+def test_a_fault_that_was_not_met_is_said(undisturbed: Stage, scenario: Callable[[Stage], Outcome], said: str) -> None:
+    assert scenario(undisturbed).broken == (f"{said}, so this shows nothing",)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(None, "4096 bytes were free, so this shows nothing"), (OSError("no"), "nothing was filled, so this shows nothing: no")],
+)
+def test_what_was_not_filled_is_said(
+    undisturbed: Stage, monkeypatch: pytest.MonkeyPatch, error: OSError | None, said: str
+) -> None:
+    server = MagicMock(url="grpc://", free_bytes=lambda folder: 4096, fill=MagicMock(side_effect=error))
+    monkeypatch.setattr(starved, "confined", lambda *_, **__: nullcontext(server))
+    monkeypatch.setattr(starved, "why_no_mounts", lambda: None)
+    monkeypatch.setattr(starved, "LOAD_S", 0.01)
+    assert starved.disk(undisturbed).broken == (said,)
+
+
+def test_only_a_full_disk_counts_as_filled(tmp_path: Path) -> None:
+    program = Confined(MagicMock(pid=os.getpid()), tmp_path, tmp_path, "", "")
+    with pytest.raises(FileNotFoundError):
+        program.fill(tmp_path / "absent")
 
 
 def test_the_command_writes_the_result_and_the_page(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import venv
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnxruntime
 import pytest
 
 from bertrec.engine import GPU_PROVIDERS, OnnxEngine
-from bertrec.errors import InvalidBundle, InvalidInput
+from bertrec.errors import InvalidBundle, InvalidInput, MissingDependency
 from bertrec.session_options import Device, SessionOptions
 from bertrec.tensors import ENCODER
 
@@ -69,6 +71,46 @@ def test_an_unknown_device_and_a_compiled_engine_are_refused(encoder_file: Path,
     for name in ("plain.plan", "plain.rtx"):
         with pytest.raises(InvalidInput, match=rf"{name} is compiled by TensorRT, and this runs ONNX files"):
             OnnxEngine(tmp_path / name, ENCODER)
+
+
+def install(folder: Path, **versions: str) -> None:
+    """What pip records of an installation, and nothing else."""
+    for name, version in versions.items():
+        record = folder / f"{name}-{version}.dist-info"
+        record.mkdir()
+        (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n")
+
+
+ANEW = "pip uninstall onnxruntime onnxruntime-gpu, then pip install 'bertrec[{}]'"
+
+
+@here_is_no_gpu_package
+@pytest.mark.parametrize("both", [False, True])
+def test_both_packages_beside_each_other_are_why_there_is_no_gpu(
+    encoder_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, both: bool
+) -> None:
+    install(tmp_path, onnxruntime="8.0", **({"onnxruntime_gpu": "9.0"} if both else {}))
+    monkeypatch.syspath_prepend(tmp_path)
+    OnnxEngine(encoder_file, ENCODER, SessionOptions(1, Device.GPU))
+    assert ("onnxruntime 8.0 and onnxruntime-gpu 9.0 overwrite each other's files: " in caplog.text) is both
+    assert ANEW.format("gpu") in caplog.text
+
+
+@pytest.mark.parametrize("left", [None, ModuleType("onnxruntime")], ids=["no import", "an empty folder"])
+def test_a_package_whose_files_went_with_the_other_is_not_called_missing(
+    encoder_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: ModuleType | None
+) -> None:
+    install(tmp_path, onnxruntime="8.0", onnxruntime_gpu="9.0")
+    monkeypatch.setattr("bertrec.engine.onnxruntime", left)
+    monkeypatch.syspath_prepend(tmp_path)
+    for device in Device:
+        with pytest.raises(MissingDependency) as refused:
+            OnnxEngine(encoder_file, ENCODER, SessionOptions(device=device))
+        said = f"onnxruntime 8.0 and onnxruntime-gpu 9.0 cannot be imported whole: {ANEW.format(device.value)}"
+        assert str(refused.value) == said
+    monkeypatch.setattr(sys, "path", [])  # nothing is recorded
+    with pytest.raises(MissingDependency, match=r"onnxruntime is not installed; it comes with: pip install 'bertrec\[cpu\]'"):
+        OnnxEngine(encoder_file, ENCODER)
 
 
 ASK = """

@@ -17,15 +17,17 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 
+from bertrec.tensors import QUESTIONS
 from client import Recommender
 from client.server.kserve import HEADER_LENGTH
 from client.server.openapi import description
 from tests.client.server.running import Running
 from tests.tiny import item_text
 
+MODELS = [model.name for model in QUESTIONS]
 INFER = "/v2/models/recommend/infer"
 SAME_EACH_TIME = settings(
-    max_examples=120, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=30, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
 )
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance]
 BYTES_REQUESTS = 300
@@ -33,9 +35,9 @@ DOCUMENTED = {200, 400, 413, 415}
 
 
 @pytest.fixture(scope="module")
-def process(tiny_bundle: Path) -> Iterator[tuple[subprocess.Popen[str], Running]]:
+def process(full_bundle: Path) -> Iterator[tuple[subprocess.Popen[str], Running]]:
     """The server as a process of its own, so that one that a request ends is seen to have ended."""
-    command = [sys.executable, "-m", "client.server", "--bundle", str(tiny_bundle), "--port", "0", "--threads", "1"]
+    command = [sys.executable, "-m", "client.server", "--bundle", str(full_bundle), "--port", "0", "--threads", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as started:
         assert started.stdout is not None
         try:
@@ -56,11 +58,11 @@ def goes_on(process: tuple[subprocess.Popen[str], Running]) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
-@pytest.mark.parametrize("path", ["/recommend", INFER])
+@pytest.mark.parametrize("path", [path for model in MODELS for path in (f"/{model}", f"/v2/models/{model}/infer")])
 def test_what_the_openapi_description_suggests_and_what_it_forbids(
     process: tuple[subprocess.Popen[str], Running], path: str, mode: schemathesis.GenerationMode
 ) -> None:
-    schema: Any = schemathesis.openapi.from_dict(description(["recommend", "embed"]))
+    schema: Any = schemathesis.openapi.from_dict(description(MODELS))
     statuses: Counter[int] = Counter()
 
     @SAME_EACH_TIME

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]  # its stubs are a package of their own
+import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from bertrec.answers import Options, Recommendation
-from bertrec.tensors import OPTIONS, RECOMMEND, TEXT
+from bertrec.tensors import EMBED, MATCH, OPTIONS, QUESTIONS, RECOMMEND, TEXT, ModelSpec
 from serving.triton import TritonServer
 from tests.serving.asking import ask
 from tests.serving.processes import members
@@ -34,19 +35,20 @@ Fault = Callable[[Any, random.Random], None]
 
 
 @pytest.fixture
-def stub(triton: TritonServer) -> Iterator[Any]:
+def stub(full_triton: TritonServer) -> Iterator[Any]:
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-    with grpc.insecure_channel(triton.grpc_url.partition("://")[2], options) as channel:
+    with grpc.insecure_channel(full_triton.grpc_url.partition("://")[2], options) as channel:
         yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
 
 
-def good_request(text: str = "amber apron", options: str = '{"k": 1}') -> Any:
-    request = service_pb2.ModelInferRequest(model_name=RECOMMEND.name)
-    for name, value in ((TEXT.name, text), (OPTIONS.name, options)):
+def good_request(model: ModelSpec = RECOMMEND, options: str = '{"k": 1}') -> Any:
+    request = service_pb2.ModelInferRequest(model_name=model.name)
+    values = {TEXT: "amber apron", OPTIONS: '{"items": ["3"]}' if model is MATCH else options}
+    for wanted in model.inputs:
         tensor = request.inputs.add()
-        tensor.name, tensor.datatype = name, "BYTES"
+        tensor.name, tensor.datatype = wanted.name, "BYTES"
         tensor.shape.extend([1, 1])
-        request.raw_input_contents.append(_packed(value.encode()))
+        request.raw_input_contents.append(_packed(values[wanted].encode()))
     return request
 
 
@@ -74,17 +76,18 @@ def wrong_shapes_alike(request: Any, chance: random.Random) -> None:
 
 
 def missing_input(request: Any, chance: random.Random) -> None:
-    number = chance.randrange(2)
+    number = chance.randrange(len(request.inputs))
     del request.inputs[number]
     del request.raw_input_contents[number]
 
 
 def missing_content(request: Any, chance: random.Random) -> None:
-    del request.raw_input_contents[chance.randrange(2) :]
+    del request.raw_input_contents[chance.randrange(len(request.inputs)) :]
 
 
 def twice_the_same(request: Any, chance: random.Random) -> None:
-    request.inputs[1].name = request.inputs[0].name
+    request.inputs.add().CopyFrom(request.inputs[0])
+    request.raw_input_contents.append(request.raw_input_contents[0])
 
 
 def unknown_name(request: Any, chance: random.Random) -> None:
@@ -105,15 +108,17 @@ def unknown_version(request: Any, chance: random.Random) -> None:
 
 
 def random_bytes(request: Any, chance: random.Random) -> None:
-    request.raw_input_contents[chance.randrange(2)] = chance.randbytes(chance.randrange(64))
+    request.raw_input_contents[chance.randrange(len(request.inputs))] = chance.randbytes(chance.randrange(64))
 
 
 def not_text(request: Any, chance: random.Random) -> None:
-    request.raw_input_contents[chance.randrange(2)] = _packed(b"\xff" + chance.randbytes(chance.randrange(64)))
+    request.raw_input_contents[chance.randrange(len(request.inputs))] = _packed(b"\xff" + chance.randbytes(chance.randrange(64)))
 
 
 def wrong_length(request: Any, chance: random.Random) -> None:
-    request.raw_input_contents[chance.randrange(2)] = chance.choice([0, 1, 2**31, 2**32 - 1]).to_bytes(4, "little") + b"amber"
+    request.raw_input_contents[chance.randrange(len(request.inputs))] = (
+        chance.choice([0, 1, 2**31, 2**32 - 1]).to_bytes(4, "little") + b"amber"
+    )
 
 
 def typed_content_too(request: Any, chance: random.Random) -> None:
@@ -134,7 +139,7 @@ def huge_options(request: Any, chance: random.Random) -> None:
             '{"k": 1}' + " " * 2_000_000,
         ]
     )
-    request.raw_input_contents[1] = _packed(huge.encode())
+    request.raw_input_contents[-1] = _packed(huge.encode())
 
 
 def odd_options(request: Any, chance: random.Random) -> None:
@@ -152,10 +157,17 @@ def odd_options(request: Any, chance: random.Random) -> None:
         '{"popularity": "1"}',
         '{"rules": [{"if": 1}]}',
         '{"spelling": 1}',
+        '{"rerank": true}',
+        '{"rerank": "yes"}',
+        '{"rerank": true, "k": 200, "diversity": 1}',
+        '{"items": []}',
+        '{"items": [3]}',
+        '{"items": ["3", "3"]}',
+        '{"items": ["nobody\'s"]}',
         '{"k": true}',
         "\x00",
     ]
-    request.raw_input_contents[1] = _packed(chance.choice(odd).encode())
+    request.raw_input_contents[-1] = _packed(chance.choice(odd).encode())
 
 
 def huge_text(request: Any, chance: random.Random) -> None:
@@ -165,7 +177,7 @@ def huge_text(request: Any, chance: random.Random) -> None:
 
 
 def odd_parameters(request: Any, chance: random.Random) -> None:
-    name = chance.choice(["timeout", "priority", "sequence_id", "triton_x", "sequence_start"])
+    name = chance.choice(["timeout", "priority", "sequence_id", "triton_x", "sequence_start", *["bertrec_priority"] * 3])
     kind = chance.choice(["int64_param", "string_param", "bool_param"])
     value = {"int64_param": chance.choice([-1, 0, 3, 2**62]), "string_param": "\u2603", "bool_param": True}[kind]
     setattr(request.parameters[name], kind, value)
@@ -193,45 +205,57 @@ FAULTS: tuple[Fault, ...] = (
 )
 
 
-def outcome(send: Callable[..., Any], request: Any) -> tuple[Any, str]:
-    """The status, and its message or the answer."""
+def outcome(send: Callable[..., Any], request: Any) -> tuple[Any, bytes]:
+    """The status, and its message or the answer's first output."""
     try:
         answer = send(request, timeout=TIMEOUT_S)
     except grpc.RpcError as error:
-        return error.code(), str(error.details())
-    return grpc.StatusCode.OK, answer.raw_output_contents[0][4:].decode()
+        return error.code(), str(error.details()).encode()
+    return grpc.StatusCode.OK, answer.raw_output_contents[0]
+
+
+def read(model: ModelSpec, said: bytes) -> None:
+    """Raises for what is no answer of the model."""
+    if model is EMBED:
+        assert abs(np.linalg.norm(np.frombuffer(said, np.float32)) - 1) < 1e-3
+    elif model is RECOMMEND:
+        Recommendation.from_json(said[4:].decode())
+    else:
+        assert json.loads(said[4:])["matches" if model is MATCH else "labels"]
 
 
 @pytest.fixture
-def goes_on(triton: TritonServer) -> Iterator[None]:
+def goes_on(full_triton: TritonServer) -> Iterator[None]:
     """Afterwards the same processes answer a good request, rightly."""
-    before = members(triton.pid)
+    before = members(full_triton.pid)
     yield
-    assert members(triton.pid) == before
-    assert ask(triton, "grpc", [item_text(3)], Options(k=1))[0].items[0].item_id == "3"
+    assert members(full_triton.pid) == before
+    assert ask(full_triton, "grpc", [item_text(3)], Options(k=1))[0].items[0].item_id == "3"
 
 
 @pytest.mark.usefixtures("goes_on")
 def test_every_malformed_request_is_refused_or_answered(stub: Any) -> None:
-    chance, seen = random.Random(0), {fault: Counter[str]() for fault in FAULTS}
+    chance, seen, answered = random.Random(0), {fault: Counter[str]() for fault in FAULTS}, Counter[str]()
     for number in range(REQUESTS):
-        fault = FAULTS[number % len(FAULTS)]
-        request = good_request()
+        fault, model = FAULTS[number % len(FAULTS)], QUESTIONS[number // len(FAULTS) % len(QUESTIONS)]
+        request = good_request(model)
         fault(request, chance)
         code, said = outcome(stub.ModelInfer, request)
         seen[fault][code.name] += 1
         assert code is grpc.StatusCode.OK or code in REFUSED, (fault.__name__, str(request)[:2_000], code, said)
         if code is grpc.StatusCode.OK and fault is not wrong_shapes_alike:  # which asks for no row at all, or for one
-            Recommendation.from_json(said)
+            read(model, said)
+            answered[model.name] += 1
     assert not seen[missing_input]["OK"] and not seen[unknown_name]["OK"] and not seen[not_text]["OK"]
     assert seen[huge_text]["OK"] > 0  # cut, and answered
+    assert set(answered) == {model.name for model in QUESTIONS}
 
 
 @pytest.mark.usefixtures("goes_on")
-def test_bytes_that_are_no_message_at_all(triton: TritonServer) -> None:
+def test_bytes_that_are_no_message_at_all(full_triton: TritonServer) -> None:
     chance = random.Random(0)
     whole = good_request().SerializeToString()
-    with grpc.insecure_channel(triton.grpc_url.partition("://")[2]) as channel:
+    with grpc.insecure_channel(full_triton.grpc_url.partition("://")[2]) as channel:
         send = channel.unary_unary(
             "/inference.GRPCInferenceService/ModelInfer",
             request_serializer=bytes,

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -30,6 +31,8 @@ CLIENTS = 16
 REQUESTS = 64
 DEADLINE_S = 60.0
 LOAD_S = 4.0
+SLACK_S = 0.1
+"""For 64 requests to be written by this process, on cores that it shares with the server."""
 
 
 @pytest.fixture(scope="module")
@@ -67,22 +70,31 @@ def send(server: TritonServer, texts: Sequence[str], done: list[Any], number: in
 
 
 def test_a_full_queue_is_said_at_once_and_what_it_took_is_answered_rightly(narrow_triton: TritonServer) -> None:
+    batch_s = max(_one_batch(narrow_triton) for _ in range(5))
     done: list[Any] = [None] * REQUESTS
-    started = time.monotonic()
+    sent = []
     for number in range(REQUESTS):
+        sent.append(time.monotonic())
         send(narrow_triton, [item_text(number % ITEMS)] * MAX_BATCH_SIZE, done, number)
     wait_until(lambda: None not in done, DEADLINE_S)
-    refused = [one for one in done if isinstance(one[1], Exception)]
-    answered = [(number, one) for number, one in enumerate(done) if not isinstance(one[1], Exception)]
+    refused = [(when - sent[number], one) for number, (when, one) in enumerate(done) if isinstance(one, Exception)]
+    answered = [(number, one) for number, (_, one) in enumerate(done) if not isinstance(one, Exception)]
     assert len(answered) >= NARROW_QUEUE / MAX_BATCH_SIZE
     assert refused
     for _, error in refused:
         assert isinstance(error, InferenceServerException)
         assert error.status() == "StatusCode.UNAVAILABLE"
         assert "maximum queue size" in error.message()
-    for number, (_, answer) in answered:
+    for number, answer in answered:
         assert Recommendation.from_json(answer).items[0].item_id == str(number % ITEMS)
-    assert min(when for when, _ in refused) - started < max(when for _, (when, _) in answered) - started
+    # Behind what runs, that is one full queue; and not behind another.
+    assert median(after_s for after_s, _ in refused) <= NARROW_QUEUE / MAX_BATCH_SIZE * batch_s + SLACK_S
+
+
+def _one_batch(server: TritonServer) -> float:
+    began = time.monotonic()
+    ask(server, "grpc", [item_text(0)] * MAX_BATCH_SIZE, Options())
+    return time.monotonic() - began
 
 
 def test_a_request_whose_client_gave_up_is_not_run(narrow_triton: TritonServer) -> None:
