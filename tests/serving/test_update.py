@@ -31,6 +31,7 @@ from serving.update import roll_back, update
 from tests.serving.asking import ask
 from tests.serving.processes import ROOT, members, regions, stub_of, wait_until, working_folders
 from tests.serving.test_command import FREE_PORTS, read_until, server_of, up
+from tests.serving.test_load import metric
 from tests.tiny import ITEMS, item_text
 
 THREADS = 4
@@ -322,7 +323,9 @@ def test_models_come_and_go_with_the_bundles_that_have_them(server: TritonServer
         assert [one.item_id for one in recommender.match("red", ["3", "4"]).matches] == ["3", "4"]
         assert set(recommender.classify("red").labels) == {"sentiment", "fabric"}
         assert roll_back(repository, control) == 1
+        counted = metric(server, "bertrec_texts_total", model="embed")
         assert recommender.embed("red").vector.shape == (32,)
+        assert metric(server, "bertrec_texts_total", model="embed") == counted + 1  # the others took theirs alone with them
         with pytest.raises(BertrecError, match="match"):
             recommender.match("red", ["3"])
     assert {path.name for path in (repository / "models").iterdir()} == {"recommend", "embed", "encoder", "ranker"}
