@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ from serving._flags import Ports, Tracing, equivalent_commands
 from serving._pulse import Pulse
 from serving._restarts import MOST_RESTARTS, Restarts
 from serving._watch import Watch
-from serving.assemble import Target, assemble, describe
+from serving.assemble import REPOSITORY_FILE, Target, assemble, describe
 from serving.control import CONTROL_FILE, ModelControl
 from serving.probe import probe
 from serving.triton import LOOPBACK, TritonServer
@@ -138,7 +139,7 @@ def _up(given: argparse.Namespace) -> int:
 def _repository(given: argparse.Namespace) -> Iterator[Path]:
     """The repository to serve: the one that is named, written from the bundle if one is named too; or one for this run alone."""
     if given.repository is not None:
-        if given.bundle is not None:
+        if given.bundle is not None and not _was_updated(given.repository):
             assemble(given.bundle, given.repository, target=Target.CPU, engine=given.engine)
         describe(given.repository)
         yield given.repository
@@ -147,6 +148,19 @@ def _repository(given: argparse.Namespace) -> Iterator[Path]:
     else:
         with tempfile.TemporaryDirectory(prefix=_supervise.folder_prefix("repository")) as folder:
             yield assemble(given.bundle, Path(folder, "repository"), target=Target.CPU, engine=given.engine)
+
+
+def _was_updated(repository: Path) -> bool:
+    """Whether an update changed the repository since it was assembled; then it is served as it is, and that is said."""
+    told = describe(repository) if (repository / REPOSITORY_FILE).exists() else None
+    if told is None or not told.last_version:
+        return False
+    log.warning(
+        "%s was updated since it was assembled: it is served as it is, version %s of bundle %s, and --bundle and --engine are "
+        "not read. For another bundle: python -m serving update, while it is served; or another --repository",
+        *(repository, told.version, told.bundle),
+    )
+    return True
 
 
 def _serve(given: argparse.Namespace, repository: Path, ports: Ports) -> int:
@@ -161,7 +175,7 @@ def _serve(given: argparse.Namespace, repository: Path, ports: Ports) -> int:
                     _tell(server)
                     told = True
                 _watch(server, given.answer_within)
-        except ServerFailed as error:
+        except (ServerFailed, OSError) as error:  # OSError: a disk that is full for a moment
             if not told:  # what does not start the first time is not mended by starting it again
                 raise
             why = str(error)
@@ -193,15 +207,25 @@ def _watch(server: TritonServer, answer_within_s: float) -> None:
                 server.kill()
                 raise ServerFailed(f"Triton answered nothing for {answer_within_s:g} s")
             if time.monotonic() >= next_look_s:
-                with contextlib.suppress(ServerFailed):  # it ended, or hangs, or the next look succeeds
+                with contextlib.suppress(ServerFailed):  # it ended, or hangs
                     watch.look()
                 next_look_s = time.monotonic() + WATCH_S
             time.sleep(POLL_S)
 
 
 def _keep_log(path: Path | None) -> Path | None:
-    """Move the log of a server that died out of the way of the next one's; returns where it is."""
-    return None if path is None else path.replace(path.with_name(f"{path.name}.died"))
+    """Move the log of a server that died out of the way of the next one's, and return where it is; None where there is none.
+
+    The logs of those that died before move on, from ``.died`` to ``.died.1`` and so on: those of all restarts in a row are kept.
+    """
+    if path is None or not path.exists():  # the last start failed before there was a server to write one
+        return None
+    died = path.with_name(f"{path.name}.died")
+    kept = [died, *(died.with_name(f"{died.name}.{number}") for number in range(1, MOST_RESTARTS + 1))]
+    for old, older in reversed(list(itertools.pairwise(kept))):
+        if old.exists():
+            old.replace(older)
+    return path.replace(died)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import logging
 import re
 from pathlib import Path
 
+from bertrec.errors import ServerFailed
 from serving.control import ModelControl
 
 log = logging.getLogger(__name__)
@@ -28,20 +29,36 @@ class Watch:
         self._pid = server_pid
         self._control = control
         self._missed: Found = set()
+        self._failed: dict[str, str] = {}  # model that was unloaded here and is not loaded again → why
 
     def look(self) -> list[str]:
-        """Load those models anew that miss a process for the second time in a row, and return their names.
+        """Load those models anew that miss a process for the second time in a row, and return the names of those that loaded.
 
-        Raises ServerFailed where the server does not answer or a model does not load.
+        One that does not load is tried again at the next look: it is unloaded then, and would not be found missing any more.
+        Raises ServerFailed where the server does not answer.
         """
-        ready = {key for key, state in self._control.states(timeout_s=LOOK_S).items() if state == "READY"}
+        states = self._control.states(timeout_s=LOOK_S)
+        ready = {key for key, state in states.items() if state == "READY"}
         missing = ready - _living(self._pid)
         dead = sorted({model for model, _ in missing & self._missed})
         self._missed = missing
         for model in dead:
             log.warning("the process of model %s died; it is loaded anew", model)
+        still_there = {model for model, _ in states}  # an update may have taken one away meanwhile
+        self._failed = {model: why for model, why in self._failed.items() if model in still_there}
+        return [model for model in sorted({*dead, *self._failed}) if self._bring_back(model)]
+
+    def _bring_back(self, model: str) -> bool:
+        try:
             self._control.reload(model)
-        return dead
+        except ServerFailed as error:
+            if self._failed.get(model) != str(error):  # once, and not each second
+                log.warning("model %s does not load, which is tried again: %s", model, error)
+            self._failed[model] = str(error)
+            return False
+        if self._failed.pop(model, None):
+            log.warning("model %s is loaded again", model)
+        return True
 
 
 def _living(server_pid: int) -> Found:

@@ -72,7 +72,7 @@ def assemble(bundle_folder: Path, output: Path, *, target: Target, engine: str |
 
     engine: the encoder's, by default the bundle's choice. The bundle is verified wholly first. The folder appears complete or
     not at all; one that holds the same already is left as it is, one that holds an older assembly is replaced, and any other
-    that is not empty is refused.
+    that is not empty is refused, as is one that was updated since: it may hold the only copy of what is served.
     Raises InvalidBundle for a bundle that is not whole, and for a compiled engine whose stamp does not fit; InvalidInput for an
     unknown engine or target, for an engine that the target cannot load, or an unfit ``output``.
     """
@@ -268,9 +268,15 @@ def _holds(output: Path) -> Repository | None:
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return None
     try:
-        return describe(output)
+        held = describe(output)
     except InvalidInput:
         raise InvalidInput(f"{output} holds something else than an assembled repository; choose another --output") from None
+    if held.last_version:
+        raise InvalidInput(
+            f"{output} was updated since it was assembled, and holds version {held.version}, bundle {held.bundle}; choose "
+            "another --output, or delete it first"
+        )
+    return held
 
 
 @contextmanager

@@ -55,10 +55,11 @@ def update(repository: Path, bundle: Path, control: ModelControl, *, engine: str
             _remember(repository, replace(told, last_version=version))
             _retire(repository, version, control)
             raise
-        _remember(repository, replace(describe(new), last_version=version))
+        served = replace(describe(new), last_version=version)
+        _remember(repository, served)
     for old in _versions(repository)[:-keep]:
         _retire(repository, old, control)
-    log.info("version %s is served: bundle %s", version, told.bundle)
+    log.info("version %s is served: bundle %s", version, served.bundle)
     return version
 
 

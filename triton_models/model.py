@@ -37,6 +37,7 @@ from bertrec.tensors import (  # noqa: E402
     EMBED,
     ENCODER,
     MATCH,
+    MATCHER,
     MAX_BATCH_SIZE,
     OPTIONS,
     QUESTIONS,
@@ -56,7 +57,10 @@ CACHE_VARIABLE = "BERTREC_CACHE_MB"
 """How many MiB of answers to keep; 0, or not set: none."""
 
 PRIORITY = "bertrec_priority"
-"""A request's own parameter: 1, the default, or more for work that may wait. Triton's own ``priority`` needs a queue policy."""
+"""A request's own parameter: 1, the default, or more for work that may wait. Triton's own ``priority`` needs a queue policy.
+
+0 is a liveness probe's: it goes before all that waits, in a batch of its own, and so is not refused for what others sent.
+"""
 
 MIB = 2**20
 
@@ -65,8 +69,8 @@ COUNTERS = {
     "refused_texts": "Texts that were refused, for as many waited as may",
     "cache_hits": "Texts that were answered from the cache",
     "truncated_texts": "Texts that were longer than the encoder reads",
-    "tokens": "Tokens that the encoder read, padding aside",
-    "padded_tokens": "Tokens that the encoder computed, padding included",
+    "tokens": "Tokens that the encoder read, or the matcher for match, padding aside",
+    "padded_tokens": "Tokens that it computed, padding included",
 }
 
 READ: dict[str, Callable[[str], Question]] = {
@@ -132,10 +136,10 @@ def _size(key: Key, answer: bytes) -> int:
 
 
 class Counters:
-    """The metrics of this version, beside Triton's: ``bertrec_…_total`` at the metrics endpoint."""
+    """The metrics of one version of a model, beside Triton's: ``bertrec_…_total`` at the metrics endpoint."""
 
-    def __init__(self, version: int) -> None:
-        self._version = str(version)
+    def __init__(self, model: str, version: int) -> None:
+        self._labels = {"model": model, "version": str(version)}
         self._families = {
             name: pb_utils.MetricFamily(f"bertrec_{name}_total", text, pb_utils.MetricFamily.COUNTER)
             for name, text in COUNTERS.items()
@@ -143,18 +147,18 @@ class Counters:
         self._buckets = pb_utils.MetricFamily(
             "bertrec_bucket_texts_total", "Texts by the length that they were padded to", pb_utils.MetricFamily.COUNTER
         )
-        self._all = {name: family.Metric(labels={"version": self._version}) for name, family in self._families.items()}
+        self._all = {name: family.Metric(labels=self._labels) for name, family in self._families.items()}
         self._by_bucket: dict[int, Any] = {}
 
     def add(self, name: str, number: int) -> None:
         """Count so many of one of ``COUNTERS``."""
         self._all[name].increment(number)
 
-    def encoded(self, mask: Any) -> None:  # noqa: ANN401
-        """Count a batch of the encoder by its attention mask, (batch, tokens)."""
+    def read(self, mask: Any) -> None:  # noqa: ANN401
+        """Count a batch of the encoder, or of the matcher, by its attention mask, (batch, tokens)."""
         rows, length = mask.shape
         if length not in self._by_bucket:
-            self._by_bucket[length] = self._buckets.Metric(labels={"version": self._version, "tokens": str(length)})
+            self._by_bucket[length] = self._buckets.Metric(labels={**self._labels, "tokens": str(length)})
         self._by_bucket[length].increment(rows)
         self.add("tokens", int(mask.sum()))
         self.add("padded_tokens", mask.size)
@@ -169,8 +173,7 @@ class TritonPythonModel:
         self._spec = next(spec for spec in QUESTIONS if spec.name == args["model_name"])
         given = json.loads(args["model_config"])["parameters"].get(MOST_WAITING, {})
         self._most_waiting = int(given.get("string_value", sys.maxsize))
-        # Those of "recommend" alone: the names would mean something else in each model.
-        self._counters = Counters(version) if self._spec is RECOMMEND else None
+        self._counters = Counters(self._spec.name, version)
         self._cache = Cache(int(os.environ.get(CACHE_VARIABLE) or 0) * MIB if self._spec is RECOMMEND else 0)
         self._service = open_service(
             Bundle.open(HERE / "bundle", engines=False),
@@ -189,7 +192,7 @@ class TritonPythonModel:
         waiting = sorted((request for request in requests if not _gave_up(request)), key=_priority)
         taken, beyond = _bounded(waiting, self._most_waiting)
         for request in beyond:
-            self._count("refused_texts", _texts(request))
+            self._counters.add("refused_texts", _texts(request))
             _send(request, _refuse(Full(f"{self._spec.name} lets {self._most_waiting} texts wait")))
         for batch in taken:
             self._trace = batch[0].trace()  # a run of the encoder has one trace, whoever else is in it
@@ -221,34 +224,29 @@ class TritonPythonModel:
     def _respond(self, one: Asked, answers: Iterator[Any]) -> Any:  # noqa: ANN401
         if one.error:
             return _refuse(one.error)
-        self._count("texts", len(one.keys))
+        self._counters.add("texts", len(one.keys))
         if one.cached:
-            self._count("cache_hits", len(one.keys))
+            self._counters.add("cache_hits", len(one.keys))
             return self._answer(one.cached)
         found = [next(answers) for _ in one.queries]
         if self._spec is EMBED:
             return self._answer(found)
         written = [answer.to_json().encode() for answer in found]
         self._cache.put(one.keys, written)
-        self._count("truncated_texts", sum(answer.truncated for answer in found))
+        self._counters.add("truncated_texts", sum(answer.truncated for answer in found))
         return self._answer(written)
 
     def _answer(self, rows: Sequence[Any]) -> Any:  # noqa: ANN401
         (output,) = self._spec.outputs
         return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(output.name, _tensor(output, rows))])
 
-    def _count(self, name: str, number: int) -> None:
-        if self._counters is not None:
-            self._counters.add(name, number)
-
     def _counted(self, spec: ModelSpec, run: RunModel) -> RunModel:
-        """The same; where it is the encoder, with what it reads counted."""
-        counters = self._counters
-        if spec is not ENCODER or counters is None:
+        """The same; where it is what reads this model's texts, with what it reads counted."""
+        if spec is not (MATCHER if self._spec is MATCH else ENCODER):
             return run
 
         def counted(inputs: Tensors) -> Tensors:
-            counters.encoded(inputs[ATTENTION_MASK.name])
+            self._counters.read(inputs[ATTENTION_MASK.name])
             return run(inputs)
 
         return counted
@@ -276,15 +274,19 @@ class TritonPythonModel:
 
 
 def _bounded(requests: Sequence[Any], most_waiting: int) -> tuple[list[list[Any]], list[Any]]:
-    """The requests in batches of at most ``MAX_BATCH_SIZE`` texts, first come first served; and those beyond the bound."""
+    """The requests, the first in order first, in batches of at most ``MAX_BATCH_SIZE`` texts; and those beyond the bound.
+
+    What is urgent, of a priority below 1, shares no batch with the rest, which would take longer.
+    """
     batches: list[list[Any]] = []
-    beyond, waiting, room = [], 0, 0
+    beyond, waiting, room, urgent = [], 0, 0, False
     for request in requests:
-        texts = _texts(request)
+        texts, before = _texts(request), urgent
+        urgent = _priority(request) < 1
         if waiting and waiting + texts > most_waiting:
             beyond.append(request)
             continue
-        if texts > room or not batches:
+        if texts > room or urgent != before or not batches:
             batches.append([])
             room = MAX_BATCH_SIZE
         batches[-1].append(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
 TARGETS = {"Dockerfile.cpu": Target.CPU, "Dockerfile.gpu": Target.GPU_ORT}
 FILES = [path for folder in (DEPLOY, OBSERVABILITY) for path in sorted(folder.rglob("*.y*ml"))]
 UID = 1000
-ALIVE, ALIVE_SECONDS = "/usr/local/bin/bertrec-alive", 5
+ALIVE, ALIVE_SECONDS = "/usr/local/bin/bertrec-alive", 10
 """Where images have serving/deploy/alive.sh, and how long it waits for an answer."""
 
 
@@ -111,7 +112,8 @@ def test_probes_ask_what_triton_answers(pod: Any) -> None:
         assert container[name]["httpGet"] == {"path": READY_PATH, "port": "http"}
     alive = container["livenessProbe"]
     assert alive["exec"]["command"] == [ALIVE]
-    assert alive["timeoutSeconds"] > ALIVE_SECONDS
+    assert alive["periodSeconds"] > alive["timeoutSeconds"] > ALIVE_SECONDS
+    assert f"seconds=${{2:-{ALIVE_SECONDS}}}" in (DEPLOY / "alive.sh").read_text(encoding="utf-8")
     for file in TARGETS:
         assert dockerfile(file)["COPY"] == [f"{(DEPLOY / 'alive.sh').relative_to(CHECKOUT)} {ALIVE}"]
     assert os.access(DEPLOY / "alive.sh", os.X_OK)
@@ -133,13 +135,27 @@ def test_the_liveness_probe_tells_a_server_that_answers_from_one_whose_model_die
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed; NVIDIA's container has it")
-@pytest.mark.parametrize(("status", "code"), [(200, 0), (429, 0), (503, 0), (400, 1), (500, 1)])
-def test_a_refusal_is_a_sign_of_life(status: int, code: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "said", "code"),
+    [
+        (200, "{}", 0),
+        (429, "", 0),
+        (503, '{"error":"Exceeds maximum queue size: recommend lets 256 texts wait"}', 0),
+        (503, '{"error":"Unavailable: model encoder, version 1: is not ready"}', 1),
+        (503, "", 1),
+        (400, '{"error":"Exceeds maximum queue size"}', 1),
+        (500, "", 1),
+    ],
+)
+def test_a_refusal_for_a_full_queue_is_a_sign_of_life(status: int, said: str, code: int) -> None:
+    asked: list[Any] = []
+
     class Answer(BaseHTTPRequestHandler):
         def do_POST(self) -> None:  # noqa: N802  # http.server's name
-            self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(status)
             self.end_headers()
+            self.wfile.write(said.encode())
 
         def log_message(self, *_: object) -> None:
             """Nothing."""
@@ -153,6 +169,7 @@ def test_a_refusal_is_a_sign_of_life(status: int, code: int) -> None:
             server.shutdown()
             thread.join()
     assert done.returncode == code
+    assert [one["parameters"] for one in asked] == [{"bertrec_priority": 0}]
 
 
 def test_the_pod_has_no_rights_that_it_does_not_need(pod: Any) -> None:
@@ -192,6 +209,16 @@ def test_the_manifests_find_each_other(pod: Any) -> None:
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     target = found["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
     assert (target["kind"], target["name"]) == ("Deployment", deployment["metadata"]["name"])
+
+
+def test_another_bundle_goes_live_by_the_patch_of_the_docs(pod: Any) -> None:
+    page = (CHECKOUT / "docs/deploy.md").read_text(encoding="utf-8")
+    (patch,) = re.findall(r"kubectl patch deployment bertrec-triton --type json -p '(.*)'", page)
+    ((_, *place),) = (change["path"].removeprefix("/spec/template/spec").split("/") for change in json.loads(patch))
+    found = pod
+    for key in place:
+        found = found[int(key) if key.isdecimal() else key]
+    assert found == manifests()["PersistentVolumeClaim"]["metadata"]["name"]
 
 
 def test_the_autoscaler_asks_for_the_metric_that_the_adapter_gives() -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from client import Recommender
 from serving.assemble import TEMPLATES
 from serving.triton import TritonServer
-from tests.deploy.files import OBSERVABILITY, read
+from tests.deploy.files import CHECKOUT, OBSERVABILITY, read
 
 NAMES = re.compile(r"\b(?:nv|bertrec)_\w+")
 RECORDED = re.compile(r"\bbertrec:[\w:]+")
@@ -60,7 +62,8 @@ def test_a_real_triton_gives_every_metric(metrics: str, place: str, expression: 
     named = set(NAMES.findall(expression)) - MADE
     assert named <= given
     assert set(RECORDED.findall(expression)) <= recorded
-    assert named or RECORDED.search(expression) or expression.startswith("up{")
+    assert named or RECORDED.search(expression)
+    assert "job=" not in expression  # compose and each cluster call it otherwise
 
 
 @pytest.mark.parametrize(("place", "expression"), EXPRESSIONS, ids=[place for place, _ in EXPRESSIONS])
@@ -76,7 +79,8 @@ def test_counters_are_rated_and_gauges_are_not(metrics: str, place: str, express
 def test_labels_that_are_grouped_by_are_there(metrics: str) -> None:
     assert re.search(r'^nv_inference_queue_duration_us\{[^}]*model="recommend"', metrics, re.MULTILINE)
     assert re.search(r'^nv_inference_request_failure\{[^}]*reason="REJECTED"', metrics, re.MULTILINE)
-    assert re.search(r'^bertrec_bucket_texts_total\{[^}]*tokens="16"', metrics, re.MULTILINE)
+    assert re.search(r'^bertrec_bucket_texts_total\{[^}]*model="recommend",tokens="16"', metrics, re.MULTILINE)
+    assert re.search(r'^nv_inference_pending_request_count\{[^}]*model="recommend"', metrics, re.MULTILINE)
 
 
 def test_the_dashboard_reads_from_the_source_that_is_provided() -> None:
@@ -95,6 +99,15 @@ def test_every_alert_says_what_to_do() -> None:
     for alert in alerts:
         assert set(alert["annotations"]) == {"summary", "action"}
         assert alert["labels"]["severity"] in ("page", "warn")
+
+
+def test_the_rules_go_into_a_cluster_as_the_docs_say() -> None:
+    page = (CHECKOUT / "docs/deploy.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^    (\{ printf .*\}) \| kubectl apply", page, re.MULTILINE)
+    given = subprocess.run(["sh", "-c", command], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    resource = yaml.safe_load(given)
+    assert (resource["apiVersion"], resource["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    assert resource["spec"] == read(OBSERVABILITY / "rules.yml")
 
 
 def test_the_queue_alert_is_at_half_of_the_queue() -> None:

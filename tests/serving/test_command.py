@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -20,10 +21,10 @@ from typing import Any
 import pytest
 
 from bertrec.bundle import Bundle
-from bertrec.errors import BertrecError, Overloaded, Unavailable
+from bertrec.errors import BertrecError, Overloaded, ServerFailed, Unavailable
 from client import Recommender
 from serving.__main__ import main
-from serving._flags import Tracing
+from serving._flags import Ports, Tracing
 from serving._pulse import Pulse
 from serving._restarts import STEADY_S, Restarts
 from serving.assemble import describe
@@ -134,6 +135,51 @@ def test_a_server_that_lives_and_no_longer_answers_is_started_again(tiny_bundle:
         wait_until(lambda: main(["probe", "--url", url, "--bundle", str(tiny_bundle)]) == 0, timeout_s=30)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
+
+
+def test_a_restart_that_fails_before_the_launch_neither_ends_up_nor_loses_a_log(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The first server dies, then two starts fail without a log of their own, the next server dies, and so does the last."""
+    log, starts, cause = tmp_path / "triton.log", iter(range(5)), "grpc port 8001 on 127.0.0.1 cannot be used"
+
+    class Dying:
+        ports, is_alive = Ports(1, 2, 3), staticmethod(lambda: False)
+
+        def __enter__(self) -> Any:
+            number = next(starts)
+            if number in (1, 2):
+                raise ServerFailed(cause) if number == 1 else OSError(28, "No space left on device")
+            log.write_text(f"server {number}")
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            """Nothing."""
+
+    for name, fake in (
+        ("_server", lambda *_: Dying()),
+        ("_known", lambda *_: contextlib.nullcontext()),
+        *(("_tell", lambda _: None), ("_watch", lambda *_: None)),
+    ):
+        monkeypatch.setattr(f"serving.__main__.{name}", fake)
+    monkeypatch.setattr("serving.__main__.signal.signal", lambda *_: None)
+    monkeypatch.setattr("serving.__main__.MOST_RESTARTS", 4)
+    monkeypatch.setattr("serving._restarts.FIRST_PAUSE_S", 0.001)
+    assert main(["up", "--bundle", str(tiny_bundle), "--log", str(log), *FREE_PORTS]) == 1
+    said = [record.getMessage() for record in caplog.records if record.name == "serving.__main__"]
+    assert [one.rpartition("again in")[0] + one.rpartition(")")[2] for one in said] == [
+        f"Triton ended by itself; it is started ; see {log}.died",
+        f"{cause}; it is started ",
+        "[Errno 28] No space left on device; it is started ",
+        f"Triton ended by itself; it is started ; see {log}.died",
+    ]
+    assert capsys.readouterr().err.endswith(f"error: Triton ended by itself; see {log}.died\n")
+    kept = {path.name: path.read_text() for path in tmp_path.glob("triton.log*")}
+    assert kept == {"triton.log.died": "server 4", "triton.log.died.1": "server 3", "triton.log.died.2": "server 0"}
 
 
 @pytest.mark.parametrize(("error", "alive"), [(Overloaded, True), (Unavailable, False)])

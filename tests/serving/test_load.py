@@ -9,7 +9,7 @@ import re
 import signal
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -21,6 +21,7 @@ from tritonclient.utils import InferenceServerException
 
 from bertrec.answers import Options, Recommendation
 from bertrec.tensors import ANSWER, MAX_BATCH_SIZE, OPTIONS, RECOMMEND, TEXT
+from client import Recommender
 from serving.triton import TritonServer
 from tests.conftest import NARROW_QUEUE
 from tests.serving.asking import ask, ask_raw, at_once, client, strings, texts_per_execution
@@ -123,6 +124,44 @@ def test_work_that_may_wait_is_run_behind_what_came_after_it(narrow_triton: Trit
     wait_until(lambda: None not in done, DEADLINE_S)
     assert [Recommendation.from_json(answer).items[0].item_id for _, answer in done] == ["0", "1", "2"]
     assert done[2][0] < done[1][0]
+
+
+def test_the_question_of_a_liveness_probe_is_answered_first_and_not_refused_by_a_full_queue(narrow_triton: TritonServer) -> None:
+    done: list[Any] = [None] * 6
+    with stopped(stub_of(narrow_triton.pid, RECOMMEND.name)):
+        send(narrow_triton, [item_text(0)], done, 0)  # is being run
+        time.sleep(0.2)
+        for number in range(1, 5):  # twice what may wait
+            send(narrow_triton, [item_text(number)] * MAX_BATCH_SIZE, done, number)
+        time.sleep(0.2)
+        send(narrow_triton, [item_text(5)], done, 5, parameters={"bertrec_priority": 0})
+        time.sleep(0.2)
+    wait_until(lambda: None not in done, DEADLINE_S)
+    assert any(isinstance(answer, Exception) for _, answer in done[1:5])
+    assert Recommendation.from_json(done[5][1]).items[0].item_id == "5"
+    assert done[5][0] < min(when for when, answer in done[1:5] if not isinstance(answer, Exception))
+
+
+@pytest.mark.parametrize("model", ["match", "classify", "embed"])
+def test_every_model_that_clients_ask_counts_for_itself(full_triton: TritonServer, model: str) -> None:
+    names, long = ("texts", "bucket_texts", "tokens", "padded_tokens", "truncated_texts"), "hat " * 500
+
+    def counts(of: str) -> list[float]:
+        return [metric(full_triton, f"bertrec_{name}_total", model=of, version="1") for name in names]
+
+    before, others = counts(model), counts(RECOMMEND.name)
+    with Recommender(full_triton.grpc_url, timeout_s=30) as recommender:
+        asked: dict[str, Callable[[], object]] = {
+            "match": lambda: recommender.match(long, ["3"]),
+            "classify": lambda: recommender.classify(long),
+            "embed": lambda: recommender.embed(long),
+        }
+        asked[model]()
+    texts, rows, tokens, padded, truncated = (now - then for now, then in zip(counts(model), before, strict=True))
+    assert (texts, rows, truncated) == (1, 1, 0 if model == "embed" else 1)  # an embedding does not say
+    assert 16 < tokens <= padded
+    assert metric(full_triton, "bertrec_refused_texts_total", model=model) == 0
+    assert counts(RECOMMEND.name) == others
 
 
 def test_sixteen_clients_with_texts_of_mixed_length_fill_four_texts_into_an_execution(triton: TritonServer) -> None:

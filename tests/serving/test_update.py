@@ -24,13 +24,14 @@ from client import Recommender
 from serving import _supervise
 from serving.__main__ import main
 from serving._watch import Watch
-from serving.assemble import describe
+from serving.assemble import Target, assemble, describe
 from serving.control import CONTROL_FILE, ModelControl
 from serving.triton import TritonServer
 from serving.update import roll_back, update
 from tests.serving.asking import ask
 from tests.serving.processes import ROOT, members, regions, stub_of, wait_until, working_folders
 from tests.serving.test_command import FREE_PORTS, read_until, server_of, up
+from tests.serving.test_load import metric
 from tests.tiny import ITEMS, item_text
 
 THREADS = 4
@@ -157,6 +158,38 @@ def test_a_bundle_that_does_not_load_leaves_the_old_one_in_service(
     assert update(repository, other, control) == 3
 
 
+def test_an_update_logs_the_bundle_that_it_serves(
+    server: TritonServer, repository: Path, other: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "serving.update")
+    update(repository, other, control_of(server))
+    assert f"version 2 is served: bundle {Bundle.open(other).manifest.fingerprint}" in caplog.text
+
+
+def test_what_was_updated_is_never_replaced(
+    server: TritonServer,
+    repository: Path,
+    tiny_bundle: Path,
+    other: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """``up --bundle B --repository R`` again, as a service manager restarts it, after ``update`` to another bundle."""
+    update(repository, other, control_of(server))
+    told, served = describe(repository), []
+    monkeypatch.setattr("serving.__main__.signal.signal", lambda *_: None)
+    monkeypatch.setattr("serving.__main__._serve", lambda _, folder, *__: served.append(folder) or 0)
+    for bundle in (tiny_bundle, other):
+        caplog.clear()
+        assert main(["up", "--bundle", str(bundle), "--repository", str(repository)]) == 0
+        assert f"it is served as it is, version 2 of bundle {told.bundle}, and --bundle" in caplog.text
+    assert served == [repository, repository]
+    with pytest.raises(InvalidInput, match=rf"was updated since .* version 2, bundle {told.bundle}; choose another --output"):
+        assemble(tiny_bundle, repository, target=Target.CPU)
+    assert describe(repository) == told
+    assert sorted(path.name for path in (repository / "models/recommend").glob("[0-9]*")) == ["1", "2"]
+
+
 def test_models_are_changed_only_by_who_knows_the_key(server: TritonServer, repository: Path, other: Path) -> None:
     with pytest.raises(ServerFailed, match="HTTP 403: .*restricted"):
         update(repository, other, ModelControl(server.http_url, "guessed"))
@@ -171,6 +204,42 @@ def test_a_model_whose_process_died_is_brought_back(server: TritonServer, model:
     wait_until(lambda: watch.look() == [model])
     assert ask(server, "grpc", ["denim dress"], Options(k=1))[0].items[0].item_id == "3"
     assert [watch.look(), watch.look()] == [[], []]
+
+
+def test_a_model_that_died_and_does_not_load_at_once_is_tried_until_it_does(
+    server: TritonServer, repository: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch, engine = Watch(server.pid, control_of(server)), repository / "models/encoder/1/model.onnx"
+    whole = engine.read_bytes()
+    os.kill(stub_of(server.pid, "encoder"), signal.SIGKILL)
+    engine.write_bytes(b"cut off")
+    wait_until(lambda: watch.look() != [] or "does not load" in caplog.text)
+    assert control_of(server).ready("encoder") == set()
+    assert [watch.look(), watch.look()] == [[], []]
+    assert caplog.text.count("model encoder does not load, which is tried again: ") == 1
+    engine.write_bytes(whole)
+    assert watch.look() == ["encoder"]
+    assert "model encoder is loaded again" in caplog.text
+    assert ask(server, "grpc", ["denim dress"], Options(k=1))[0].items[0].item_id == "3"
+    assert [watch.look(), watch.look()] == [[], []]
+
+
+def test_a_model_that_an_update_took_away_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    states, asked = {("embed", 1): "READY", ("match", 1): "READY"}, []
+
+    def fail(_: ModelControl, model: str) -> None:
+        asked.append(model)
+        states[model, 1] = "UNAVAILABLE"
+        raise ServerFailed("no room")
+
+    monkeypatch.setattr(ModelControl, "states", lambda *_, **__: dict(states))
+    monkeypatch.setattr(ModelControl, "reload", fail)
+    watch = Watch(os.getpid(), ModelControl("http://127.0.0.1:1"))  # which has no model's process
+    assert [watch.look(), watch.look()] == [[], []]
+    assert asked == ["embed", "match"]  # both, though the first does not load
+    del states["match", 1]
+    assert watch.look() == []
+    assert asked == ["embed", "match", "embed"]
 
 
 def test_up_brings_back_a_model_and_update_and_probe_find_it(tiny_bundle: Path, other: Path, tmp_path: Path) -> None:
@@ -254,7 +323,9 @@ def test_models_come_and_go_with_the_bundles_that_have_them(server: TritonServer
         assert [one.item_id for one in recommender.match("red", ["3", "4"]).matches] == ["3", "4"]
         assert set(recommender.classify("red").labels) == {"sentiment", "fabric"}
         assert roll_back(repository, control) == 1
+        counted = metric(server, "bertrec_texts_total", model="embed")
         assert recommender.embed("red").vector.shape == (32,)
+        assert metric(server, "bertrec_texts_total", model="embed") == counted + 1  # the others took theirs alone with them
         with pytest.raises(BertrecError, match="match"):
             recommender.match("red", ["3"])
     assert {path.name for path in (repository / "models").iterdir()} == {"recommend", "embed", "encoder", "ranker"}
