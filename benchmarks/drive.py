@@ -38,12 +38,14 @@ class Driven:
 
     elapsed_s: from the first request to the last answer. latencies_us: of those answered. errors: class of error → how many.
     lag_us: how much later than due the generator sent a request; where it nears the latencies, the generator is too slow.
+    engines: that answered, as the answers say.
     """
 
     elapsed_s: float = 0.0
     latencies_us: HdrHistogram = field(default_factory=histogram)
     lag_us: HdrHistogram = field(default_factory=histogram)
     errors: Counter[str] = field(default_factory=Counter)
+    engines: set[str] = field(default_factory=set)
 
     @property
     def answered(self) -> int:
@@ -68,11 +70,12 @@ class Traffic:
         """One request, whose latency counts from ``due_s`` (time.perf_counter)."""
         driven.lag_us.record_value(_microseconds(time.perf_counter() - due_s))
         try:
-            await self.backend.answer([text], self.question, timeout_s=self.timeout_s)
+            answers = await self.backend.answer([text], self.question, timeout_s=self.timeout_s)
         except BertrecError as error:
             driven.errors[type(error).__name__] += 1
         else:
             driven.latencies_us.record_value(_microseconds(time.perf_counter() - due_s))
+            driven.engines.update(one.engine for one in answers)
 
 
 async def closed_loop(traffic: Traffic, clients: int, seconds: float) -> Driven:

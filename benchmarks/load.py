@@ -147,6 +147,7 @@ def _keep(record: Record, who: Mapping[str, Any], load: Mapping[str, Any], drive
         {
             **who,
             **load,
+            "engine": ", ".join(sorted(driven.engines)) or None,
             "seconds": driven.elapsed_s,
             "answered": driven.answered,
             "errors": dict(driven.errors),

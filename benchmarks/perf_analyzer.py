@@ -59,6 +59,7 @@ ALIKE_PERCENT = 1_000_000
 AGREEING = 0.10
 """How far the medians of two ratios may be from 1."""
 OURS, THEIRS = "bertrec", PROGRAM
+MEASURES = {"p50_ms": "p50 ms", "answers_per_s": "answers/s"}
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ def agreement(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for engine, clients in dict.fromkeys((row["engine"], row["clients"]) for row in rows):
         mine = {(row["generator"], row["round"]): row for row in rows if (row["engine"], row["clients"]) == (engine, clients)}
         turns = [turn for generator, turn in mine if generator == OURS and (THEIRS, turn) in mine]
-        for measure in ("p50_ms", "answers_per_s"):
+        for measure in MEASURES:
             ours, theirs = ([mine[generator, turn][measure] for turn in turns] for generator in (OURS, THEIRS))
             if not turns:
                 continue
@@ -250,7 +251,5 @@ def agreement_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for one in agreement(rows):
         ratio = "{:.3f} ({:.3f}–{:.3f})".format(one["ratio"], *one["range"])
         figures = (f"{one['ours']:.1f}", f"{one['theirs']:.1f}", ratio, "yes" if one["agree"] else "no")
-        table.add_row(
-            one["engine"], str(one["clients"]), {"p50_ms": "p50 ms", "answers_per_s": "answers/s"}[one["measure"]], *figures
-        )
+        table.add_row(one["engine"], str(one["clients"]), MEASURES[one["measure"]], *figures)
     return table

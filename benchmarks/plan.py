@@ -1,7 +1,7 @@
 """The capacity planner: how many instances keep the 99th percentile under an objective, from service times that were measured.
 
 Service times come from the load test's closed loops, and the model is held against its open loops, which it has not seen; by how
-much it was too low there, plans allow for (:func:`allowance`).
+much it was too low there at worst, plans allow for (:func:`allowance`).
 Everything for higher rates is on paper: independent instances, among which requests are divided at random.
 """
 
@@ -31,6 +31,8 @@ TRIALS = 20
 """Simulations of each measured load: their middle is the prediction, 95% of them its range."""
 HALVINGS = 14
 """Of the interval that holds the highest rate: to 1 in 16,000."""
+ENOUGH_REQUESTS = 100
+"""Of fewer the 99th percentile is hardly more than the slowest."""
 
 Row = Mapping[str, Any]
 
@@ -164,17 +166,23 @@ def check(rows: Sequence[Row], service: ServiceTimes, measured: Mapping[str, Any
     return {
         "objective_ms": objective_ms,
         "loads": compared,
-        "allowance": allowance(compared),
+        "allowance": allowance(compared, max(met, default=None)),
         "highest_met": max(met, default=None),
         "lowest_missed": min(missed, default=None),
         "predicted_highest": highest,
     }
 
 
-def allowance(loads: Sequence[Row]) -> float:
-    """By what the 99th percentiles of plans are multiplied: the median of measured over predicted, never below 1."""
-    ratios = [load["measured"]["p99"] / load["predicted"]["p99"] for load in loads]
-    return max(1.0, float(np.median(ratios))) if ratios else 1.0
+def allowance(loads: Sequence[Row], highest_met: float | None) -> float:
+    """By what the 99th percentiles of plans are multiplied: the greatest of measured over predicted, never below 1.
+
+    Of the loads that a plan may be like: at most the highest rate that met the objective, of ``ENOUGH_REQUESTS`` at least. Where
+    there is none, of all.
+    """
+    held = [load for load in loads if highest_met is not None and load["rate"] <= highest_met]
+    sure = [load for load in held if load["requests"] >= ENOUGH_REQUESTS]
+    ratios: list[float] = [load["measured"]["p99"] / load["predicted"]["p99"] for load in sure or loads]
+    return max(1.0, *ratios) if ratios else 1.0
 
 
 def predict(service: ServiceTimes, due_s: Sequence[float]) -> dict[str, list[float]]:

@@ -79,7 +79,9 @@ def measure_scale(bundle: Bundle, texts: Sequence[str], settings: ScaleSettings,
         raise InvalidInput(f"there are {len(texts)} texts; accepted are at least {settings.texts}, or a smaller --texts-used")
     bandwidth = measure_bandwidth(threads)
     record.note(bandwidth={**asdict(bandwidth), "best": bandwidth.best})
-    real = encode(bundle, [clean(text) for text in texts[: settings.texts]], engine=settings.engine, threads=threads)
+    engine = settings.engine or bundle.default_engine
+    record.note(engine=engine)
+    real = encode(bundle, [clean(text) for text in texts[: settings.texts]], engine=engine, threads=threads)
     queries, tuning, items = np.split(real, [settings.queries, settings.queries + settings.tuning])
     with threadpool_limits(threads), TemporaryDirectory(prefix="bertrec-scale-") as folder:
         for size in settings.sizes:
@@ -103,11 +105,10 @@ def _approximate(vectors: Vectors, tuning: Vectors, right: list[Rows], threads: 
     return search
 
 
-def encode(bundle: Bundle, texts: Sequence[str], *, engine: str | None, threads: int) -> Vectors:
+def encode(bundle: Bundle, texts: Sequence[str], *, engine: str, threads: int) -> Vectors:
     """(texts, width) fp32: what an encoder engine makes of cleaned texts."""
-    name = bundle.default_engine if engine is None else engine
-    tokenizer = bundle.tokenizer(name)
-    session = OnnxEngine(bundle.engine_path(ENCODER.name, name), ENCODER, SessionOptions(threads))
+    tokenizer = bundle.tokenizer(engine)
+    session = OnnxEngine(bundle.engine_path(ENCODER.name, engine), ENCODER, SessionOptions(threads))
     parts = list(batches(tokenizer.tokenise(texts), tokenizer))
     rows, vectors = [], []
     with progress("encoding texts", len(texts)) as advance:

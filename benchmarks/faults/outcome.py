@@ -56,6 +56,11 @@ class Outcome:
         return [*found, *self.broken]
 
 
+def lateness(late_ms: float | None) -> str:
+    """As it is shown: by how much a deadline was passed; how far before it a call ended is nobody's concern."""
+    return "–" if late_ms is None else "within" if late_ms <= 0 else f"+{late_ms:.0f} ms"
+
+
 def row_of(outcome: Outcome, *, command: str, commit: str) -> dict[str, Any]:
     """What the result keeps of a scenario: also what follows, and which command measured it at which commit."""
     follows = {"lost": outcome.lost, "complaints": outcome.complaints}

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.faults.outcome import SLACK_MS, Outcome, outcome_of
+from benchmarks.faults.outcome import SLACK_MS, Outcome, lateness, outcome_of
 
 COLUMNS = (
     "scenario",
@@ -81,7 +81,7 @@ def _row(outcome: Outcome) -> list[str]:
         str(outcome.lost) if outcome.with_fallback else "no fallback",
         ", ".join(f"{count:,} {name}" for name, count in sorted(outcome.refused.items())) or "–",
         f"{outcome.by_edge:,}",
-        "–" if outcome.late_ms is None else f"{outcome.late_ms:+.0f} ms",
+        lateness(outcome.late_ms),
         outcome.next_by or "nobody",
         f"{outcome.seconds:.0f}",
     ]

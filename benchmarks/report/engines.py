@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.latency import Samples, ratios
+from benchmarks.ranker import MOST_RATIO
 from benchmarks.report.drawing import COLOURS, DASHES, MARKS, decades, drawing, own_ids
 from benchmarks.report.parts import NOTHING, Content, Grid, Plot, Section, origin_of
 from benchmarks.throughput import summary
@@ -138,6 +139,23 @@ def _latency_grid(content: Content, samples: Sequence[Samples]) -> Grid:
         )
     heads = ("engine", "NDCG@10", "asked", "requests", "p50, ms", "p95, ms", "p99, ms")
     return Grid("Latency of a request", (*heads, "texts/s (slowest–fastest round)", "times fp32 (95%)"), rows)
+
+
+def ranker(content: Content, title: str) -> Section:
+    """All signals beside the text alone, in the ranker."""
+    rows = [
+        [
+            str(row["batch"]),
+            f"{len(row['text']):,}",
+            *(f"{1e3 * float(np.median(row[name])):.3f}" for name in ("text", "all_signals")),
+            "{1:.2f} ({0:.2f}–{2:.2f})".format(*row["ratio_quartiles"]),
+        ]
+        for row in content["samples"]
+    ]
+    heads = ("texts together", "pairs", "text alone, ms", "all signals, ms", "ratio (quartiles)")
+    grid = Grid(f"Ranking {content['settings']['items']:,} items", heads, rows)
+    note = f"All signals may cost {MOST_RATIO:g} times the text alone."
+    return Section("ranker", title, origin_of(content), (note,), (), (grid,))
 
 
 def throughput(content: Content, title: str) -> Section:

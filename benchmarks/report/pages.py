@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from benchmarks.report import engines, others, servers
 from benchmarks.report.parts import EXPECTED, Content, Expected, Grid, Plot, Section, is_whole
+from benchmarks.report.summary import measured_by, what_was_reached
 
 TITLE = "What was measured"
 LEAD = (
@@ -42,12 +44,15 @@ READERS: Mapping[str, _Reader] = {
     "scale": servers.scale,
     "roofline": engines.roofline,
     "startup": servers.startup,
+    "perf-analyzer": servers.generators,
+    "ranker": engines.ranker,
     "edge": servers.edge,
     "engines": engines.engines,
     "plan": others.plan,
     "faults": others.faults,
     "quality": others.quality,
     "tools": others.tools,
+    "labels": others.labels,
 }
 
 
@@ -70,10 +75,13 @@ def notes_of(section: Section, results: Mapping[str, Content]) -> list[str]:
 def html_page(results: Mapping[str, Content]) -> str:
     """A whole document: plots inline, nothing loaded from anywhere."""
     found, missing = sections(results)
+    reached = what_was_reached(results)
     contents = "".join(f'<li><a href="#{one.name}">{html.escape(one.title)}</a></li>' for one in found)
     body = [
         f"<h1>{TITLE}</h1>",
         f"<p>{html.escape(LEAD)}</p>",
+        f'<section id="targets"><h2>{html.escape(reached.title)}</h2>{_html_grid(replace(reached, title=""))}'
+        f'<p class="origin">{html.escape(measured_by(results))}</p></section>',
         f'<nav><ul>{contents}<li><a href="#missing">Missing</a></li></ul></nav>',
     ]
     for section in found:
@@ -109,22 +117,24 @@ def _html_grid(grid: Grid) -> str:
         f'<tr><th scope="row">{html.escape(row[0])}</th>' + "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:]) + "</tr>"
         for row in grid.rows
     )
-    caption = html.escape(grid.title)
-    return (
-        f'<div class="wide"><table><caption>{caption}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+    caption = f"<caption>{html.escape(grid.title)}</caption>" if grid.title else ""
+    return f'<div class="wide"><table>{caption}<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>' + (
+        f"<p>{html.escape(grid.note)}</p>" if grid.note else ""
     )
 
 
 def markdown_page(results: Mapping[str, Content], *, plots: str) -> str:
     """The page, with pictures from the folder ``plots``, which stands beside it."""
     found, missing = sections(results)
-    parts = [f"# {TITLE}", LEAD]
+    reached = what_was_reached(results)
+    parts = [f"# {TITLE}", LEAD, f"## {reached.title}", markdown_table(reached.heads, reached.rows), reached.note]
+    parts.append(f"`{_cell(measured_by(results))}`")
     for section in found:
         parts.append(f"## {section.title}")
         parts += [note for note in notes_of(section, results) if note]
         parts += [f"![{_cell(plot.told)}]({plots}/{plot.name}.svg)" for plot in section.plots]
         for grid in section.grids:
-            parts += [f"**{grid.title}**", markdown_table(grid.heads, grid.rows)]
+            parts += [f"**{grid.title}**", markdown_table(grid.heads, grid.rows), *([grid.note] if grid.note else [])]
         parts.append(f"`{_cell(section.origin)}`")
     parts.append("## What is missing")
     parts.append("\n".join(f"- {one.title}: `python -m {one.command}`" for one in missing) or "Nothing.")

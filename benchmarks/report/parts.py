@@ -35,23 +35,27 @@ EXPECTED = (
     Expected("scale", "Catalogues of growing size", "benchmarks scale --bundle bundles/NAME"),
     Expected("roofline", "How near to the machine's bound", "benchmarks roofline --bundle bundles/NAME"),
     Expected("startup", "Start, memory, disk", "benchmarks startup --bundle bundles/NAME"),
+    Expected("perf-analyzer", "Two load generators", "benchmarks perf-analyzer --bundle bundles/NAME"),
+    Expected("ranker", "What the other signals cost", "benchmarks ranker"),
     Expected("edge", "A bundle in a process of its own", "benchmarks edge --bundle bundles/NAME"),
     Expected("engines", "Engines that the export built", "benchmarks engines --run runs/NAME"),
     Expected("plan", "Capacity", "benchmarks plan --help"),
     Expected("faults", "While servers break", "benchmarks faults --bundle bundles/NAME"),
     Expected("quality", "Quality of the rankings", "benchmarks quality"),
     Expected("tools", "Tools of transfer learning", "benchmarks tools"),
+    Expected("labels", "Quality by share of the labels", "benchmarks labels"),
 )
 """In the order of the page."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table. rows: as many cells each as there are heads; the first column is text, the others are figures."""
+    """A table. rows: as many cells each as there are heads; the first column is text, the others are figures. note: below it."""
 
     title: str
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,10 +98,12 @@ def read_results(folder: Path) -> dict[str, Content]:
 
 
 def origin_of(content: Content) -> str:
-    """Command, machine, commit and date of the figures; of the first of several that a file holds."""
+    """Command, machine, commit and date of the figures, and the other commands that its rows or what they stand on are of."""
     origin = next(_origins(content), None)
     if origin is None:
         return "the file does not say where it was measured"
+    every = [f"{command}, commit {commit[:10]}" for command, commit in dict.fromkeys(_measured_by(content))]
+    others = [one for one in every if one != f"{origin['command']}, commit {str(origin['commit'])[:10]}"]
     flags = f" ({' '.join(origin['cpu_flags'])})" if origin.get("cpu_flags") else ""
     runtime = origin.get("versions", {}).get("onnxruntime")
     return "; ".join(
@@ -107,13 +113,45 @@ def origin_of(content: Content) -> str:
             *([f"onnxruntime {runtime}"] if runtime else []),
             f"commit {str(origin['commit'])[:10]}",
             str(origin["measured"])[:10],
+            *[f"also {one}" for one in others],
         ]
     )
+
+
+def machine_of(content: Content) -> str:
+    """The processor and its cores."""
+    origin = next(_origins(content), None)
+    return "an unknown machine" if origin is None else f"{origin['cpu']}, {origin['cores']} cores"
+
+
+def commit_of(content: Content) -> str:
+    """Commit and date of the figures."""
+    origin = next(_origins(content), None)
+    return "an unknown commit" if origin is None else f"commit {str(origin['commit'])[:10]}, {str(origin['measured'])[:10]}"
+
+
+def engine_of(content: Content) -> str:
+    """The encoder engine that answered; in files that do not say, what is known of it."""
+    engines = dict.fromkeys(str(row["engine"]) for row in content.get("rows", ()) if row.get("engine"))
+    named = ", ".join(engines) or content.get("engine") or content.get("settings", {}).get("engine")
+    return f"engine {named}" if named else f"the engine that the export chose for bundle {content.get('bundle', 'unknown')[:12]}"
 
 
 def is_whole(content: Content) -> bool:
     """Whether its command ended by itself; files that do not say are."""
     return bool(content.get("complete", True))
+
+
+def _measured_by(content: object) -> Iterator[tuple[str, str]]:
+    """Command and commit of the file, and of every part and row of it that names its own."""
+    if isinstance(content, dict):
+        if isinstance(content.get("command"), str) and isinstance(content.get("commit"), str):
+            yield content["command"], content["commit"]
+        for value in content.values():
+            yield from _measured_by(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _measured_by(value)
 
 
 def _origins(content: object) -> Iterator[Mapping[str, Any]]:

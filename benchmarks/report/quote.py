@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
 from benchmarks.edge import EdgeRun
 from benchmarks.latency import Samples
 from benchmarks.report.engines import rates_of
+from benchmarks.report.others import END_TO_END, OURS, speed_rows
 from benchmarks.report.pages import markdown_table
-from benchmarks.report.parts import EXPECTED, Content, is_whole, origin_of
+from benchmarks.report.parts import EXPECTED, Content, engine_of, is_whole, origin_of
+from benchmarks.report.servers import memory_note
+from benchmarks.report.summary import measured_by, what_was_reached
 from benchmarks.throughput import summary
 from bertrec.errors import InvalidInput
 
 BLOCK = re.compile(r"(<!-- figures: ([^\n]*?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 SHOWN_CLIENTS = (1, 8, 64)
+SHOWN_OTHERS = 5
 
 
 def quoted(page: str, results: Mapping[str, Content]) -> str:
@@ -33,11 +38,36 @@ def block(name: str, results: Mapping[str, Content]) -> str:
     """What one block says; a plain sentence where it was not measured, or not to the end."""
     if name not in BLOCKS:
         raise InvalidInput(f"the page has a block of figures {name!r}; accepted are {', '.join(BLOCKS)}")
+    return BLOCKS[name](results)
+
+
+def _of_file(name: str, reader: Callable[[Content], str], results: Mapping[str, Content]) -> str:
     content = results.get(name)
     if content is None or not is_whole(content):
         command = next(one.command for one in EXPECTED if one.name == name)
         return f"Not measured yet: `python -m {command} --output benchmarks/results/{name}.json`."
-    return f"{BLOCKS[name](content)}\n\n({origin_of(content)})"
+    return f"{reader(content)}\n\n({origin_of(content)})"
+
+
+def _targets(results: Mapping[str, Content]) -> str:
+    reached = what_was_reached(results)
+    table = markdown_table(reached.heads, reached.rows)
+    return f"{reached.title}.\n\n{table}\n\n{reached.note}\n\n({measured_by(results)})"
+
+
+def _peers(content: Content) -> str:
+    rows, others = [], 0
+    for name, rate, wish, _, _, kept in speed_rows(content, END_TO_END):
+        ours = name.endswith(OURS)
+        others += not ours
+        if ours or others <= SHOWN_OTHERS:
+            rows.append([name, rate, wish, kept])
+    heads = ("", "texts/s, offline (slowest–fastest round)", "one wish, p50, ms", "NDCG@10 kept")
+    told = (
+        f"Text to ten items with the same weights: bertrec (*) and the {SHOWN_OTHERS} fastest of the {others} ways of other "
+        "libraries that were measured; NDCG@10 is of fp32's, and the fused pipelines rank by more than the text:"
+    )
+    return f"{told}\n\n{markdown_table(heads, rows)}"
 
 
 def _edge(content: Content) -> str:
@@ -92,7 +122,7 @@ def _load(content: Content) -> str:
     held = "; ".join(f"{name} {rate:g} requests/s" for name, rate in kept.items()) or "no rate that was tried"
     objective = f"Open loop, a p99 of {content['settings']['objective_ms']:g} ms is kept up to: {held}."
     return (
-        "Servers, one text a request:\n\n"
+        f"Servers, one text a request, answered by {engine_of(content)}:\n\n"
         + markdown_table(("server", "clients", "answers/s", "p50, ms", "p99, ms"), rows)
         + f"\n\n{objective}"
     )
@@ -110,16 +140,21 @@ def _scale(content: Content) -> str:
         ]
         for row in content["rows"]
     ]
-    return "Vector to the ten best of a catalogue:\n\n" + markdown_table(
-        ("items", "way", "p50, ms", "p99, ms", "recall@10", "MB"), rows
-    )
+    table = markdown_table(("items", "way", "p50, ms", "p99, ms", "recall@10", "MB"), rows)
+    return f"Vector to the ten best of a catalogue, vectors of {engine_of(content)}:\n\n{table}\n\n{memory_note(content['rows'])}"
 
 
-BLOCKS: Mapping[str, Callable[[Content], str]] = {
+READERS: Mapping[str, Callable[[Content], str]] = {
     "edge": _edge,
     "latency": _latency,
     "throughput": _throughput,
     "load": _load,
     "scale": _scale,
+    "peers": _peers,
 }
-"""Names of blocks, as of their files of results."""
+"""Name of a file of results → what a block of that name says."""
+BLOCKS: Mapping[str, Callable[[Mapping[str, Content]], str]] = {
+    **{name: partial(_of_file, name, reader) for name, reader in READERS.items()},
+    "targets": _targets,
+}
+"""Names of blocks."""

@@ -9,8 +9,10 @@ import numpy as np
 
 from benchmarks.bandwidth import written_against
 from benchmarks.edge import EdgeRun, edge_rows
+from benchmarks.perf_analyzer import AGREEING, MEASURES
 from benchmarks.report.drawing import COLOURS, MARKS, decades, drawing, look
-from benchmarks.report.parts import NOTHING, Content, Grid, Plot, Section, origin_of
+from benchmarks.report.parts import NOTHING, Content, Grid, Plot, Section, engine_of, origin_of
+from benchmarks.scale import NUMPY
 
 Row = Mapping[str, Any]
 
@@ -37,7 +39,7 @@ def load(content: Content, title: str) -> Section:
         "One text a request. Closed loop: every client asks again when it is answered. Open loop: requests come when they come, "
         "and latency counts from when a request was due.",
     )
-    return Section("load", title, origin, notes, plots, (Grid("Every load", heads, cells),))
+    return Section("load", title, origin, notes, plots, (Grid(f"Every load: {engine_of(content)}", heads, cells),))
 
 
 def _closed(rows: Sequence[Row], origin: str) -> Plot:
@@ -129,7 +131,20 @@ def scale(content: Content, title: str) -> Section:
     notes = ["From vector to ten items. Items beyond the number of real texts are made (docs/benchmarks.md)."]
     if grown:
         notes.append(f"Exponent of the median latency between the two largest catalogues (1 is linear): {grown}.")
-    return Section("scale", title, origin, notes, plots, (Grid("One query", heads, cells),))
+    grid = Grid(f"One query: vectors of {engine_of(content)}", heads, cells, memory_note(rows))
+    return Section("scale", title, origin, notes, plots, (grid,))
+
+
+def memory_note(rows: Sequence[Row]) -> str:
+    """What the column of megabytes holds, and what it does not."""
+    charged = max((row for row in rows if row["way"] == NUMPY), key=lambda row: row["items"], default=None)
+    if charged is None:
+        return ""
+    return (
+        f"MB: {NUMPY} is charged with the fp32 vectors themselves ({charged['needs_bytes'] / 1e6:,.0f} MB for "
+        f"{charged['items']:,} items). The int8 scan scores its few best again from a mapped file of the same vectors and "
+        "size, which is not counted, since the kernel may drop it."
+    )
 
 
 def _scale_plot(rows: Sequence[Row], origin: str) -> Plot:
@@ -157,6 +172,25 @@ def _cost(row: Row, kind: str) -> float:
     return float(
         row["needs_bytes"] / 1e6 if kind == "memory" else max(row["build_s"], 1e-3)
     )  # below a millisecond: nothing is built
+
+
+def generators(content: Content, title: str) -> Section:
+    """NVIDIA's load generator beside ours."""
+    heads = ("engine, clients", "", "ours", "perf_analyzer", "ratio (least–greatest round)", f"within {AGREEING:.0%}")
+    rows = [
+        [
+            f"{one.get('engine') or engine_of(content)}, {one['clients']}",
+            MEASURES[one["measure"]],
+            f"{one['ours']:.1f}",
+            f"{one['theirs']:.1f}",
+            "{:.3f} ({:.3f}–{:.3f})".format(one["ratio"], *one["range"]),
+            "yes" if one["agree"] else "no",
+        ]
+        for one in content.get("agreement", ())
+    ]
+    note = "The same closed loops of the same texts by perf_analyzer and by our own generator, in turns."
+    grids = (Grid("Medians over the rounds", heads, rows),) if rows else ()
+    return Section("perf-analyzer", title, origin_of(content), (note,), (), grids)
 
 
 def startup(content: Content, title: str) -> Section:

@@ -19,7 +19,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.faults import FaultSettings, Outcome, faults_page, measure_faults, network, servers, starved
 from benchmarks.faults.asking import Asker, Known
-from benchmarks.faults.outcome import outcome_of, row_of
+from benchmarks.faults.outcome import lateness, outcome_of, row_of
 from benchmarks.faults.processes import Confined
 from benchmarks.faults.proxy import Proxy
 from benchmarks.faults.stage import Stage
@@ -201,6 +201,7 @@ def test_the_command_writes_the_result_and_the_page(tiny_bundle: Path, tmp_path:
 
 
 def test_what_is_not_as_it_should_be_is_said() -> None:
+    assert [lateness(one) for one in (None, -4381.1, 0.0, 32.6)] == ["–", "within", "within", "+33 ms"]
     bad = Outcome("killed", "kill -9", calls=9, wrong=1, untyped=2, refused={"Transient": 3}, late_ms=60.0, broken=("it leaks",))
     said = "1 wrong answers; 2 untyped errors; 3 lost calls; the next call was not answered; "
     said += "p99.9 is 60 ms beyond the deadline, accepted are 50; it leaks"

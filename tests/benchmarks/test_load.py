@@ -106,6 +106,7 @@ def test_triton_and_the_edge_are_put_under_load(tiny_bundle: Path, tmp_path: Pat
     assert loads == [(*route, load) for route in routes for load in (1, 8, 40)]
     for row in written["rows"]:
         assert row["errors"] == {}
+        assert row["engine"] == "fp32"
         assert row["texts"] == row["answered"] > 0
         assert row["texts_per_execution"] >= 1
         kept = HdrHistogram.decode(row["histogram_us"])

@@ -169,7 +169,8 @@ def test_a_plan_allows_for_what_the_model_is_too_low_by(tmp_path: Path) -> None:
     assert as_said["check"]["allowance"] == pytest.approx(1.0, abs=0.1)
     factor = slower["check"]["allowance"]
     assert 1.3 < factor < 2.5
-    assert f"multiplied by {factor:.2f} here" in page.read_text()
+    assert f"multiplied by {factor:.2f} here, the greatest of measured over predicted" in page.read_text()
+    assert "no load that it has not seen confirms it" in page.read_text()
     assert slower["highest_rate"] < as_said["highest_rate"]
     line = slower["plan"][0]
     assert line["p99_ms"][1] < line["p99_ms"][0] <= 50.0
@@ -177,8 +178,21 @@ def test_a_plan_allows_for_what_the_model_is_too_low_by(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_too_high_makes_no_plan_bolder() -> None:
-    assert allowance([]) == 1.0
-    assert allowance([{"measured": {"p99": 8.0}, "predicted": {"p99": 10.0}}]) == 1.0
+    assert allowance([], None) == 1.0
+    assert allowance([compared(10.0, 100, 0.8)], 10.0) == 1.0
+
+
+def compared(rate: float, requests: int, ratio: float) -> dict[str, Any]:
+    return {"rate": rate, "requests": requests, "measured": {"p99": 10.0 * ratio}, "predicted": {"p99": 10.0}}
+
+
+def test_the_allowance_is_the_worst_of_the_loads_that_a_plan_may_be_like() -> None:
+    few, held, worst, broke = compared(5, 99, 4.0), compared(20, 100, 1.2), compared(40, 500, 1.7), compared(80, 900, 3.0)
+    loads = [few, held, worst, broke]
+    assert allowance(loads, 40.0) == pytest.approx(1.7)
+    assert allowance(loads, 20.0) == pytest.approx(1.2)
+    assert allowance(loads, 5.0) == pytest.approx(4.0)  # too few requests where it held: the greatest of all
+    assert allowance(loads, None) == pytest.approx(4.0)
 
 
 def test_the_rate_that_breaks_the_objective_lies_between_the_measured_ones() -> None:

@@ -18,8 +18,9 @@ from benchmarks.__main__ import main
 from benchmarks.faults.outcome import Outcome
 from benchmarks.machine import provenance
 from benchmarks.report.pages import html_page, markdown_page, sections
-from benchmarks.report.parts import EXPECTED, Content, Section, read_results
+from benchmarks.report.parts import EXPECTED, Content, Section, engine_of, origin_of, read_results
 from benchmarks.report.quote import BLOCKS, block, quoted
+from benchmarks.report.summary import what_was_reached
 from bertrec.errors import InvalidInput
 
 CHECKOUT = Path(__file__).parents[2]
@@ -185,8 +186,12 @@ def other_results() -> dict[str, Content]:
         {"kind": "latency", "engine": "fp32", "seconds": {"BLS": [0.01, 0.02], "ensemble": [0.02, 0.03]}}
     ]
     beside += [{**window, "way": "BLS"}, {**window, "way": "ensemble"}]
+    delays = {"in-process": [0.010], "Triton, gRPC": [0.012], "Triton, HTTP": [0.014]}
+    triton: list[dict[str, Any]] = [{"kind": "latency", "engine": "fp32", "round": 0, "seconds": delays}]
+    answered = {"in-process, batches of 16": 100, "Triton, gRPC": 90, "Triton, HTTP": 70}
+    triton += [{**window, "way": way, "round": 0, "answered": count} for way, count in answered.items()]
     both = {"p50": 5.0, "p99": 9.0}
-    check = {"loads": [{"rate": 10.0, "requests": 100, "measured": both, "predicted": both}]}
+    check = {"loads": [{"rate": 10.0, "requests": 100, "measured": both, "predicted": both}], "allowance": 1.25}
     line: dict[str, Any] = {"rate": 1e3, "instances": 9, "spared": 10, "cores": 20, "used": 0.5, "p99_ms": [40.0, 35.0]}
     plan: dict[str, Any] = {"server": "triton", "protocol": "grpc", "check": check}
     plan["plan"] = [{**line, "instance_hours_per_million": 2.7, "cost": None}]
@@ -195,11 +200,32 @@ def other_results() -> dict[str, Content]:
     difference = {"value": 0.001, "low": -0.002, "high": 0.004}
     tool: dict[str, Any] = {"tool": "lora", "cpu_minutes": 5.0, "cost": {"trained_parameters": 10, "peak_memory_mb": 900.0}}
     tool["asked"] = {"fused": {"as-written": {"first": 0.35, "difference": difference}}}
-    found: dict[str, Any] = {"peers": peers, "overhead": {"rows": beside}, "bls": {"rows": beside}, "plan": {"rows": [plan]}}
+    found: dict[str, Any] = {
+        "peers": peers,
+        "overhead": {"rows": triton},
+        "bls": {"rows": beside},
+        "plan": {"settings": {"objective_ms": 45.0}, "rows": [plan]},
+    }
     load = {"clients": 8, "round": 0, "p50_ms": 5.0, "p99_ms": 9.0, "slowest_ms": 12.0, "errors": {}}
     batches = [{**load, "variant": name, "requests_per_s": rate} for name, rate in (("as shipped", 100.0), ("no delay", 90.0))]
     found |= {"batching": {"rows": batches}}
-    found |= {"faults": {"scenarios": [scenario]}, "tools": {"rows": [tool]}}
+    early = {
+        **scenario,
+        "late_ms": -4381.1,
+        "what": "the server is restarted",
+        "command": "python -m early",
+        "commit": "abcdef0123",
+    }
+    found |= {"faults": {"scenarios": [scenario, early]}, "tools": {"rows": [tool]}}
+    agreed = {"clients": 8, "ours": 40.0, "theirs": 50.0, "range": [0.7, 0.9]}
+    both_measures = [{**agreed, "measure": "p50_ms", "ratio": 0.8, "agree": False}]
+    both_measures += [{**agreed, "measure": "answers_per_s", "ratio": 0.95, "agree": True}]
+    found |= {"perf-analyzer": {"bundle": "0123456789abcdef", "agreement": both_measures}}
+    signals = {"batch": 8, "text": [0.001], "all_signals": [0.0015], "ratio_quartiles": [1.4, 1.5, 1.6]}
+    found |= {"ranker": {"settings": {"items": 10_000}, "samples": [signals]}}
+    value = {"value": 0.31, "low": 0.3, "high": 0.32}
+    label = {"share": 0.1, "method": "self-training", "ranker": "fused", "texts": 1_000, "minutes": 3.0}
+    found |= {"labels": {"source": "clothing", "rows": [{**label, "ndcg_at_10": value, "recall_at_10": value}]}}
     return {name: {"provenance": origin, **content} for name, content in found.items()}
 
 
@@ -228,9 +254,65 @@ def test_what_other_commands_wrote_is_shown() -> None:
         "2.7",
     ):
         assert figure in words
-    assert [one.name for one in sections(others)[0]] == ["peers", "overhead", "bls", "batching", "plan", "faults", "tools"]
+    for figure in ("times 1.25", "objective of 45 ms", "+3 ms", "within", "0.800 (0.700–0.900)", "1.50 (1.40–1.60)"):
+        assert figure in words
+    assert "the engine that the export chose for bundle 0123456789ab, 8" in words
+    assert "10%, self-training, fused" in words and "0.310 (0.300…0.320)" in words
+    assert "-4381" not in words
+    order = ["peers", "overhead", "bls", "batching", "perf-analyzer", "ranker", "plan", "faults", "tools", "labels"]
+    assert [one.name for one in sections(others)[0]] == order
     committed = read_results(CHECKOUT / "benchmarks/results")
     assert {"engines", "quality"} <= {one.name for one in sections(committed)[0]}
+
+
+def test_an_origin_names_every_command_that_measured_a_row() -> None:
+    others = other_results()
+    assert "also" not in origin_of(others["tools"])
+    told = origin_of(others["faults"])
+    assert told.startswith(others["faults"]["provenance"]["command"])
+    assert told.endswith("; also python -m early, commit abcdef0123")
+
+
+def test_the_engine_is_that_of_the_answers_else_what_is_known_of_it(results: dict[str, Content]) -> None:
+    assert engine_of(results["load"]) == engine_of(results["scale"]) == "engine fp32"
+    rows = [{"engine": "fp32"}, {"engine": "int8"}, {"engine": None}]
+    assert engine_of({"rows": rows, "settings": {"engine": "other"}}) == "engine fp32, int8"
+    assert engine_of({"rows": [{}], "settings": {"engine": "int8"}}) == "engine int8"
+    silent = {"rows": [{}], "settings": {"engine": None}, "bundle": "0123456789abcdef"}
+    assert engine_of(silent) == "the engine that the export chose for bundle 0123456789ab"
+
+
+def test_the_targets_take_the_verdicts_of_the_other_pages() -> None:
+    row = {"engine": "fp32", "batch": 32, "tokens": 64, "gflops": 80.0}
+    roofline = {"rows": [{**row, "engine": "int8"}, {**row, "batch": 1}, row], "peak_gflops": {"fp32": 100.0}}
+    run = {"import_s": 0.1, "open_s": 0.4, "first_s": 0.1, "seconds": [0.002], "cpu_s": 1.0, "rss_bytes": 10**8}
+    edge = {"runs": [{**run, "peak_bytes": 10**8, "engine": "fp32"}]}
+    grid = what_was_reached({**other_results(), "roofline": roofline, "edge": edge})
+    rows = {row[0]: row[1:] for row in grid.rows}
+    peers = rows["times as fast as the best other library, ≥ 99% of NDCG@10: throughput"]
+    assert peers == ["≥ 3×", "3.50× (3.00–4.00): bertrec beside fastembed", "reached", "peers"]
+    (peak,) = (found for what, found in rows.items() if what.startswith("fp32 engine"))
+    assert peak == ["≥ 85%", "80.0%", "missed by 5.0 percentage points", "roofline"]
+    agreed = {what.split(" on ")[1][:4]: found[2] for what, found in rows.items() if what.startswith("perf_analyzer")}
+    assert agreed == {"p50 ": "missed at 8 clients", "answ": "reached"}
+    assert rows["a bundle in a process of its own: open, s"][2] == "missed by 0.100"
+    assert rows["a bundle in a process of its own: p50, ms"][2] == "reached"
+    assert rows["Triton, gRPC: p50 of one text over that in-process, fp32"][1] == "2.00 ms (2.00 ms…2.00 ms)"
+    added = [found[2] for what, found in rows.items() if what.startswith("Triton")]
+    assert added == ["reached", "missed by 1.00 ms", "reached", "missed by 10.0 percentage points"]
+    assert rows["ten best of 1,000,000 items"][2] == "not measured: python -m benchmarks scale --bundle bundles/NAME"
+    assert grid.title == "What was to be reached: 6 reached, 5 missed, 1 not measured"
+
+
+def test_both_pages_begin_with_the_targets(results: dict[str, Content], page: str) -> None:
+    told = markdown_page(results, plots="report")
+    assert told.index("## ") == told.index("## What was to be reached: ")
+    assert page.index("<h2>") == page.index("<h2>What was to be reached: ")
+    cut = what_was_reached({"edge": {**results["edge"], "complete": False}})
+    assert [row[3].split(":")[0] for row in cut.rows] == ["not measured"] * 6
+    committed = read_results(CHECKOUT / "benchmarks/results")
+    goals = {row[4] for row in what_was_reached(committed).rows}
+    assert goals == {"peers", "roofline", "scale", "perf-analyzer", "overhead", "edge"}
 
 
 def test_the_readme_says_what_the_results_say() -> None:
@@ -248,8 +330,13 @@ def test_blocks_hold_the_figures_of_the_files(results: dict[str, Content], tmp_p
     opened = np.median([run["open_s"] for run in results["edge"]["runs"]])
     assert f"opening the bundle takes {opened:.2f} s" in once
     assert f"| edge, http | 1 | {results['load']['rows'][0]['answers_per_s']:.1f} |" in once
+    measured = {**other_results(), **results}
     for name in BLOCKS:
-        assert "commit" in block(name, results)
+        assert "commit" in block(name, measured)
+    assert "| bertrec * | 100 (90–110) | 4.00 | 99.8% |" in block("peers", measured)
+    assert "of other libraries" in block("peers", measured)
+    assert "mapped file of the same vectors and size, which is not counted" in block("scale", results)
+    assert "answered by engine fp32:" in once
     cut = {**results, "edge": {**results["edge"], "complete": False}}
     assert "Not measured yet: `python -m benchmarks edge" in quoted(page, cut)
     assert quoted(page, {}).count("Not measured yet") == 2
