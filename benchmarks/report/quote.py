@@ -64,8 +64,9 @@ def _peers(content: Content) -> str:
             rows.append([name, rate, wish, kept])
     heads = ("", "texts/s, offline (slowest–fastest round)", "one wish, p50, ms", "NDCG@10 kept")
     told = (
-        f"Text to ten items with the same weights: bertrec (*) and the {SHOWN_OTHERS} fastest of the {others} ways of other "
-        "libraries that were measured; NDCG@10 is of fp32's, and the fused pipelines rank by more than the text:"
+        f"Text to ten items, from one run: bertrec (*) and the {SHOWN_OTHERS} fastest of the {others} ways of other libraries "
+        "that were measured. † has a student's weights, which no library makes by itself. NDCG@10 is of fp32's by the text alone; the "
+        "fused pipelines rank by more:"
     )
     return f"{told}\n\n{markdown_table(heads, rows)}"
 
