@@ -135,6 +135,34 @@ def test_what_was_found_before_an_interruption_is_kept(tmp_path: Path) -> None:
     assert (written["complete"], written["bound"], len(written["rows"])) == (True, 3, 2)
 
 
+def test_an_earlier_result_stays_until_there_is_something_new(tmp_path: Path) -> None:
+    file = tmp_path / "some.json"
+    earlier = Record(file, {})
+    earlier.add({"clients": 1})
+    earlier.finish()
+    kept = file.read_bytes()
+    again = Record(file, {})
+    again.note(peaks=[1])
+    assert file.read_bytes() == kept
+    assert list(tmp_path.iterdir()) == [file]
+    again.add({"clients": 2})
+    written = json.loads(file.read_text())
+    assert (written["complete"], written["peaks"], written["rows"]) == (False, [1], [{"clients": 2}])
+    Record(file, {}).finish()
+    written = json.loads(file.read_text())
+    assert (written["complete"], written["rows"]) == (True, [])
+
+
+def test_a_result_that_cannot_be_written_is_known_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "some.json").write_text("{}")
+    (tmp_path / "some.json.new").mkdir()
+    with pytest.raises(OSError, match=r"some\.json"):
+        Record(tmp_path / "some.json", {})
+    with pytest.raises(OSError, match="results"):
+        (tmp_path / "results").mkdir()
+        Record(tmp_path / "results", {})
+
+
 @pytest.mark.parametrize(
     "given", [{"servers": ("elsewhere",)}, {"protocols": ()}, {"clients": (0,)}, {"rates": (-1.0,)}, {"seconds": 0.0}]
 )
