@@ -29,10 +29,7 @@ from train.records import source_changes, source_commit
 STOP_S = 30.0
 """What an interrupted command gets to stop its servers."""
 STOPPED = (INTERRUPTED, -signal.SIGINT)
-"""Exit statuses of an interrupted command: as it says itself, also of one that did not stop in time; before it had loaded.
-
-One that somebody else killed (-SIGKILL, as where memory runs out) has failed.
-"""
+"""Exit statuses of an interrupted command. One that somebody else killed (-SIGKILL, as where memory runs out) has failed."""
 FINISHED, KEPT, SHORT, FAILED = "measured", "had been measured", "not complete", "failed"
 
 
@@ -160,14 +157,17 @@ def _heed_ctrl_c() -> None:
 
 
 def _interrupt(process: subprocess.Popen[bytes]) -> int:
-    """Ctrl-C for the command alone: what it started it stops itself. One that does not heed it is killed, and was interrupted too."""
+    """Ctrl-C for the command alone: what it started it stops itself. One that does not heed it is killed.
+
+    What is so stopped was interrupted, whatever it says: while numpy loads, Ctrl-C becomes an ImportError.
+    """
     process.send_signal(signal.SIGINT)
     try:
-        return process.wait(STOP_S)
+        status = process.wait(STOP_S)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait()
-        return INTERRUPTED
+        status = process.wait()
+    return INTERRUPTED if status else status
 
 
 def _chosen(names: str) -> list[Share]:
