@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.edge import EdgeRun
 from benchmarks.latency import Samples
+from benchmarks.ramp import kept_rates, told
 from benchmarks.report.engines import rates_of
 from benchmarks.report.pages import markdown_table
 from benchmarks.report.parts import EXPECTED, Content, is_whole, origin_of
@@ -84,12 +85,8 @@ def _load(content: Content) -> str:
         + ["–" if row["latency_ms"][name] is None else f"{row['latency_ms'][name]:.1f}" for name in ("p50", "p99")]
         for row in closed
     ]
-    kept: dict[str, float] = {}
-    for row in content["rows"]:
-        if row["loop"] == "open" and row["objective_met"]:
-            name = f"{row['server']} by {row['protocol']}"
-            kept[name] = max(kept.get(name, 0.0), row["rate"])
-    held = "; ".join(f"{name} {rate:g} requests/s" for name, rate in kept.items()) or "no rate that was tried"
+    found = kept_rates(content["rows"])
+    held = "; ".join(f"{' by '.join(route)} {told(kept)}" for route, kept in found.items()) or "no rate was tried"
     objective = f"Open loop, a p99 of {content['settings']['objective_ms']:g} ms is kept up to: {held}."
     return (
         "Servers, one text a request:\n\n"
