@@ -89,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     tools.add_argument("--output", type=Path, default=Path("benchmarks/results/tools.json"))
     tools.add_argument("--page", type=Path, default=Path("docs/transfer.md"))
     tools.add_argument("--page-only", action="store_true", help="write the page from what --output holds, and measure nothing")
-    compare = commands.add_parser("compare", help="what changed between two results beyond noise; ends with 1 if for the worse")
+    compare = commands.add_parser(
+        "compare", help="what changed between two results beyond noise; ends with 1 if for the worse or missing"
+    )
     compare.add_argument("old", type=Path, metavar="old.json")
     compare.add_argument("new", type=Path, metavar="new.json")
     add_all(commands)
@@ -122,9 +124,11 @@ def _labels(given: argparse.Namespace) -> int:
 
 
 def _compare(given: argparse.Namespace) -> int:
-    changes = compare_results(given.old, given.new)
-    show(change_table(changes))
-    return int(any(change.verdict == "worse" for change in changes))
+    comparison = compare_results(given.old, given.new)
+    show(change_table(comparison))
+    for note in comparison.notes:
+        say(note)
+    return int(comparison.is_worse)
 
 
 def _tools(given: argparse.Namespace) -> int:

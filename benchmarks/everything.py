@@ -24,12 +24,12 @@ from bertrec.bundle import Bundle
 from bertrec.errors import InvalidInput
 from train.command import INTERRUPTED
 from train.progress import say, show
-from train.records import source_commit
+from train.records import source_changes, source_commit
 
 STOP_S = 30.0
 """What an interrupted command gets to stop its servers."""
-STOPPED = (INTERRUPTED, -signal.SIGINT, -signal.SIGKILL)
-"""Exit statuses of an interrupted command: as it says itself; before it had loaded; of one that did not stop in time."""
+STOPPED = (INTERRUPTED, -signal.SIGINT)
+"""Exit statuses of an interrupted command. One that somebody else killed (-SIGKILL, as where memory runs out) has failed."""
 FINISHED, KEPT, SHORT, FAILED = "measured", "had been measured", "not complete", "failed"
 
 
@@ -104,7 +104,7 @@ def run_all(
 ) -> None:
     """Run the commands of ``only``; ``ran`` gets what became of each. Raises InvalidBundle, and KeyboardInterrupt after Ctrl-C.
 
-    Skipped is what ``output`` holds complete, of the same bundle, commit and arguments.
+    Skipped is what ``output`` holds complete, of the same bundle, code and arguments.
     """
     fingerprint = Bundle.open(bundle).fingerprint
     for number, share in enumerate(only, 1):
@@ -122,7 +122,7 @@ def run_all(
 
 
 def is_finished(file: Path, command: Sequence[str], fingerprint: str) -> bool:
-    """Whether ``file`` is the whole result of this command, of this bundle and of the code as it is."""
+    """Whether ``file`` is the whole result of this command, of this bundle and of the code as it is, committed or not."""
     try:
         content: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -132,6 +132,7 @@ def is_finished(file: Path, command: Sequence[str], fingerprint: str) -> bool:
         bool(content.get("complete"))
         and content.get("bundle") == fingerprint
         and origin.get("commit") == source_commit()
+        and origin.get("uncommitted", "") == source_changes()
         and origin.get("command") == " ".join(["python", "-m", "benchmarks", *command])
     )
 
@@ -156,13 +157,17 @@ def _heed_ctrl_c() -> None:
 
 
 def _interrupt(process: subprocess.Popen[bytes]) -> int:
-    """Ctrl-C for the command alone: what it started it stops itself."""
+    """Ctrl-C for the command alone: what it started it stops itself. One that does not heed it is killed.
+
+    What is so stopped was interrupted, whatever it says: while numpy loads, Ctrl-C becomes an ImportError.
+    """
     process.send_signal(signal.SIGINT)
     try:
-        return process.wait(STOP_S)
+        status = process.wait(STOP_S)
     except subprocess.TimeoutExpired:
         process.kill()
-        return process.wait()
+        status = process.wait()
+    return INTERRUPTED if status else status
 
 
 def _chosen(names: str) -> list[Share]:

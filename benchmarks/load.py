@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from rich.table import Table
 
 from benchmarks.drive import PERCENTILES, Driven, Traffic, closed_loop, open_loop
+from benchmarks.ramp import climb
 from benchmarks.record import Record
 from benchmarks.servers import CACHE_MB, Executions, Served, edge, running, triton
 from bertrec.checks import number
@@ -45,10 +46,10 @@ MOST_CLIENTS, MOST_RATE = 1_024, 100_000.0
 class LoadSettings:
     """What is asked. Raises InvalidInput for what makes no measurement.
 
-    clients: of the closed loop. rates: of the open loop, requests a second, rising; the first that breaks the objective is the
-    last that is tried. seconds: of each load, after ``warm_up_s``. objective_ms: what the 99th percentile may be. texts: how many
-    different ones are asked. threads: of each engine of the edge server; 0 is one for each core. running: addresses of a Triton
-    that was started elsewhere, one for each protocol, which is asked instead of ``servers``.
+    clients: of the closed loop. rates: of the open loop, requests a second, rising; the first that breaks the objective twice is
+    the last that is tried. seconds: of each load, after ``warm_up_s``. objective_ms: what the 99th percentile may be. texts: how
+    many different ones are asked. threads: of each engine of the edge server; 0 is one for each core. running: addresses of a
+    Triton that was started elsewhere, one for each protocol, which is asked instead of ``servers``.
     """
 
     servers: tuple[str, ...] = ("triton", "edge")
@@ -122,15 +123,18 @@ async def _measure(
                 driven = await closed_loop(traffic, clients, settings.seconds)
                 keep({"loop": "closed", "clients": clients}, driven, served.count().since(before))
                 advance(note=f"{clients} clients")
-            for done, rate in enumerate(settings.rates):
+
+            async def asked(rate: float, attempt: int) -> bool:
                 await open_loop(traffic, rate, settings.warm_up_s, seed=settings.seed + 1)
                 before = served.count()
                 driven = await open_loop(traffic, rate, settings.seconds, seed=settings.seed)
                 met = meets(driven, settings.objective_ms)
-                keep({"loop": "open", "rate": rate, "objective_met": met}, driven, served.count().since(before))
-                advance(1 if met else len(settings.rates) - done, note=f"{rate:g} requests/s")
-                if not met:
-                    break
+                load = {"loop": "open", "rate": rate, "attempt": attempt, "objective_met": met}
+                keep(load, driven, served.count().since(before))
+                advance(int(met), note=f"{rate:g} requests/s")
+                return met
+
+            advance(len(settings.rates) - await climb(settings.rates, asked))
     finally:
         await backend.close()
 
@@ -171,9 +175,7 @@ def load_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for title in ("answers/s", *[f"p{percent:g} ms" for percent in PERCENTILES], "errors", "texts/run", "lag ms"):
         table.add_column(title, justify="right")
     for row in rows:
-        load = (
-            f"{row['clients']} clients" if row["loop"] == "closed" else f"{row['rate']:g}/s{'' if row['objective_met'] else ' !'}"
-        )
+        load = f"{row['clients']} clients" if row["loop"] == "closed" else _opened(row)
         joined = row["texts_per_execution"]
         table.add_row(
             row["server"],
@@ -185,5 +187,12 @@ def load_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             "–" if joined is None else f"{joined:.1f}",
             f"{row['lag_ms']['p99']:.1f}",
         )
-    table.caption = "lag: of the generator, 99th percentile; ! the objective was missed at this rate, and no higher one was tried"
+    table.caption = (
+        "lag: of the generator, 99th percentile; ! the objective was missed at this rate, which is measured again: the second "
+        "measurement counts, and where it misses too no higher rate was tried"
+    )
     return table
+
+
+def _opened(row: Mapping[str, Any]) -> str:
+    return f"{row['rate']:g}/s{' again' if row['attempt'] > 1 else ''}{'' if row['objective_met'] else ' !'}"

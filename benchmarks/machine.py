@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from train.records import source_commit
+from train.records import source_changes, source_commit
 
 _PACKAGES = ("bertrec", "numpy", "onnxruntime", "tokenizers", "tritonclient", "nvidia-pytriton")
 _FLAGS_THAT_MATTER = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16")
@@ -23,6 +23,7 @@ class Provenance:
     measured: str  # ISO 8601, UTC
     command: str
     commit: str
+    uncommitted: str  # a digest of changes to the code since the commit; empty without any
     system: str
     cpu: str
     cpu_flags: tuple[str, ...]  # those that decide which matrix kernels run
@@ -39,6 +40,7 @@ def provenance() -> Provenance:
         measured=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=" ".join(["python", "-m", "benchmarks", *sys.argv[1:]]),
         commit=source_commit(),
+        uncommitted=source_changes(),
         system=f"{platform.system()} {platform.machine()}",
         cpu=model,
         cpu_flags=tuple(flag for flag in _FLAGS_THAT_MATTER if flag in flags),

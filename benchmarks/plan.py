@@ -18,6 +18,7 @@ from hdrh.histogram import HdrHistogram
 from benchmarks.drive import arrivals
 from benchmarks.load import CACHED
 from benchmarks.queueing import ServiceTimes, fitted, poisson, simulate
+from benchmarks.ramp import counted
 from benchmarks.record import Record
 from bertrec.checks import number
 from bertrec.errors import InvalidInput
@@ -144,7 +145,7 @@ def highest_rate(service: ServiceTimes, settings: PlanSettings) -> float | None:
 
 def check(rows: Sequence[Row], service: ServiceTimes, measured: Mapping[str, Any]) -> dict[str, Any]:
     """Predictions for the very requests of the open loops, beside what was measured; and the rate that breaks the objective."""
-    loads = [row for row in rows if row["loop"] == "open" and row["answered"]]
+    loads = [row for row in counted(rows) if row["answered"]]
     seconds, seed, objective_ms = measured["seconds"], measured["seed"], measured["objective_ms"]
     compared = []
     for row in loads:

@@ -28,7 +28,7 @@ from bertrec.checks import number
 from bertrec.engine import OnnxEngine
 from bertrec.session_options import SessionOptions
 from bertrec.tensors import ATTENTION_MASK, ENCODER, INPUT_IDS
-from train.progress import progress
+from train.progress import progress, say
 
 SIDE = 2_048
 PRODUCTS = {"MatMul", "Gemm", "FusedMatMul", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul"}
@@ -78,6 +78,10 @@ def measure_roofline(bundle: Bundle, settings: RooflineSettings, record: Record)
         for name in names:
             path = bundle.engine_path(ENCODER.name, name)
             work = work_of(path, batch=settings.batch, tokens=tokens)
+            if not work.flops:
+                say(f"{name} multiplies no matrices, so that no bound is its own: it is left out")
+                advance()
+                continue
             engine = OnnxEngine(path, ENCODER, SessionOptions(threads))
             seconds = _seconds(lambda engine=engine: engine.run(inputs), settings.repeats)  # type: ignore[misc]  # see scale
             kind = "int8" if "int8" in bundle.engine(ENCODER.name, name).precision else "fp32"

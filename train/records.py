@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -11,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+
+ROOT = Path(__file__).parents[1]
+CODE = ("*.py", "*.pbtxt", "*pyproject.toml", "*constraints*.txt")
+"""What a run or a measurement depends on, among the checkout's files; results and pages are none of it."""
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -31,9 +36,21 @@ def writing(path: Path) -> Iterator[None]:
 
 def source_commit() -> str:
     """The checkout's commit, or ``unknown`` outside of one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    return _git("rev-parse", "HEAD").decode().strip() or "unknown"
+
+
+def source_changes() -> str:
+    """A digest of what the checkout's code differs by from its commit, new files included; empty where it does not."""
+    digest = hashlib.sha256(_git("diff", "HEAD", "--no-ext-diff", "--binary", "--", *CODE))
+    for name in _git("ls-files", "-z", "--others", "--exclude-standard", "--", *CODE).split(b"\0")[:-1]:
+        file = ROOT / os.fsdecode(name)
+        digest.update(name + b"\0" + (file.read_bytes() if file.is_file() else b""))
+    return "" if digest.digest() == hashlib.sha256().digest() else digest.hexdigest()[:12]
+
+
+def _git(*command: str) -> bytes:
+    """What git says about the checkout; nothing where there is none."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return subprocess.run(["git", "-C", str(ROOT), *command], capture_output=True, check=False).stdout
     except OSError:
-        return "unknown"
-    return done.stdout.strip() or "unknown"
+        return b""

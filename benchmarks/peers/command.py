@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.peers.catalogue import chosen_peers, other_peers, own_peers
-from benchmarks.peers.measure import OFFLINE, REVIEW, WISH, PeersSettings, measure_peers, peers_of
+from benchmarks.peers.measure import OFFLINE, REVIEW, WISH, PeersSettings, measure_peers
 from benchmarks.peers.page import peers_page
 from benchmarks.record import Record
 from bertrec.bundle import Bundle
@@ -57,10 +57,10 @@ def _peers(given: argparse.Namespace) -> int:
         measure_peers(peers, material, given.venvs, settings, record)
         record.finish()
     finally:
-        content = peers_of(given.output)
+        content = record.content
         if content["rows"]:
             record.note(**findings(content["rows"], content["peers"], material, settings.together))
-        _tell(peers_of(given.output), given.output, given.page)
+        _tell(record.content, given.output, given.page)
     return 0
 
 

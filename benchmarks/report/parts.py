@@ -111,7 +111,7 @@ def origin_of(content: Content) -> str:
             str(origin["command"]),
             f"{origin['cpu']}, {origin['cores']} cores{flags}",
             *([f"onnxruntime {runtime}"] if runtime else []),
-            f"commit {str(origin['commit'])[:10]}",
+            f"commit {str(origin['commit'])[:10]}{' and uncommitted changes' if origin.get('uncommitted') else ''}",
             str(origin["measured"])[:10],
             *[f"also {one}" for one in others],
         ]

@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks.edge import EdgeRun
 from benchmarks.latency import Samples
+from benchmarks.ramp import kept_rates, told
 from benchmarks.report.engines import rates_of
 from benchmarks.report.others import END_TO_END, OURS, speed_rows
 from benchmarks.report.pages import markdown_table
@@ -65,8 +66,8 @@ def _peers(content: Content) -> str:
     heads = ("", "texts/s, offline (slowest–fastest round)", "one wish, p50, ms", "NDCG@10 kept")
     told = (
         f"Text to ten items, from one run: bertrec (*) and the {SHOWN_OTHERS} fastest of the {others} ways of other libraries "
-        "that were measured. † has a student's weights, which no library makes by itself. NDCG@10 is of fp32's by the text alone; the "
-        "fused pipelines rank by more:"
+        "that were measured. † has a student's weights, which no library makes by itself. NDCG@10 is of fp32's by the text alone; "
+        "the fused pipelines rank by more:"
     )
     return f"{told}\n\n{markdown_table(heads, rows)}"
 
@@ -115,12 +116,8 @@ def _load(content: Content) -> str:
         + ["–" if row["latency_ms"][name] is None else f"{row['latency_ms'][name]:.1f}" for name in ("p50", "p99")]
         for row in closed
     ]
-    kept: dict[str, float] = {}
-    for row in content["rows"]:
-        if row["loop"] == "open" and row["objective_met"]:
-            name = f"{row['server']} by {row['protocol']}"
-            kept[name] = max(kept.get(name, 0.0), row["rate"])
-    held = "; ".join(f"{name} {rate:g} requests/s" for name, rate in kept.items()) or "no rate that was tried"
+    found = kept_rates(content["rows"])
+    held = "; ".join(f"{' by '.join(route)} {told(kept)}" for route, kept in found.items()) or "no rate was tried"
     objective = f"Open loop, a p99 of {content['settings']['objective_ms']:g} ms is kept up to: {held}."
     return (
         f"Servers, one text a request, answered by {engine_of(content)}:\n\n"

@@ -18,8 +18,8 @@ from benchmarks.__main__ import main
 from benchmarks.beside import Middle
 from benchmarks.bls import Compared, compare_answers, figures
 from benchmarks.bls_page import decision
-from benchmarks.compare import READERS
 from benchmarks.ensemble import ENSEMBLE, STEPS, EnsembleOptions, add_ensemble, configs, join_ranker
+from benchmarks.measures import READERS
 from benchmarks.servers import served_encoder_threads, triton
 from bertrec.answers import Options, Recommendation
 from bertrec.bundle import Bundle

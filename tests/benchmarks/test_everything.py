@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmarks import everything
 from benchmarks.__main__ import main
-from benchmarks.everything import FINISHED, KEPT, SHARES, SHORT, STOP_S, Ran, Share, is_finished, run_all
+from benchmarks.everything import FAILED, FINISHED, KEPT, SHARES, SHORT, STOP_S, Ran, Share, is_finished, run_all
 from bertrec.bundle import Bundle
+from train import records
+
+KILLED, DEAF = "kill -9 $$", "trap '' INT\nwhile :; do sleep 0.1; done"
+"""What memory that runs out does to a command, and one that does not heed Ctrl-C."""
 
 
 def test_the_shares_are_half_an_hour() -> None:
@@ -48,7 +56,10 @@ def test_only_the_whole_result_of_the_same_command_bundle_and_commit_is_finished
     assert is_finished(file, command, bundle)
     assert not is_finished(file, command, "another bundle")
     assert not is_finished(file, [*command, "--rounds", "2"], bundle)
-    for wrong in ({"complete": False}, {"provenance": {**content["provenance"], "commit": "another"}}):
+    origin = content["provenance"]
+    others = ({"commit": "another"}, {"uncommitted": "other changes"})
+    wrongs: list[dict[str, Any]] = [{"complete": False}, *({"provenance": {**origin, **other}} for other in others)]
+    for wrong in wrongs:
         file.write_text(json.dumps({**content, **wrong}))
         assert not is_finished(file, command, bundle)
     file.write_text(json.dumps(content)[:100])
@@ -71,6 +82,45 @@ def test_a_job_in_the_background_interrupts_too(tiny_bundle: Path, tmp_path: Pat
         signal.signal(signal.SIGINT, outside)
     assert [one.verdict for one in ran] == [SHORT]
     assert 60 * ran[0].minutes < STOP_S  # it stopped by itself, and was not killed in the end
+
+
+def test_what_is_killed_by_others_has_failed_and_what_must_be_killed_was_interrupted(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Ran] = []
+    monkeypatch.setattr(everything, "STOP_S", 0.5)
+    for number, program in enumerate((KILLED, DEAF)):
+        python = tmp_path / f"python-{number}"
+        python.write_text(f"#!/bin/sh\n{program}\n")
+        python.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(python))
+        run_all(tiny_bundle, tmp_path, ran, only=[Share("edge", 0.02, (), ())])
+    assert [one.verdict for one in ran] == [FAILED, SHORT]
+
+
+def test_changes_to_the_code_are_told_apart_and_those_to_pages_and_results_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "ROOT", tmp_path)
+    assert (records.source_commit(), records.source_changes()) == ("unknown", "")
+    (tmp_path / "train").mkdir()
+    code, page = tmp_path / "train" / "some.py", tmp_path / "page.md"
+    code.write_text("a = 1\n")
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "first"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    page.write_text("figures\n")
+    assert (len(records.source_commit()), records.source_changes()) == (40, "")
+    found = []
+    for text in ("a = 2\n", "a = 3\n"):
+        code.write_text(text)
+        found.append(records.source_changes())
+    code.write_text("a = 1\n")
+    assert records.source_changes() == ""
+    for text in ("b = 1\n", "b = 2\n"):
+        (tmp_path / "new.py").write_text(text)
+        found.append(records.source_changes())
+    assert len(set(found)) == 4
+    assert all(len(digest) == 12 for digest in found)
 
 
 def test_what_cannot_be_run_is_said(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from hdrh.histogram import HdrHistogram
 from benchmarks.__main__ import main
 from benchmarks.drive import Driven, Traffic, arrivals, closed_loop, open_loop
 from benchmarks.load import LoadSettings, meets
+from benchmarks.ramp import Kept, climb, counted, kept_rates, told
 from benchmarks.record import Record
 from bertrec.errors import InvalidInput, Unavailable
 from bertrec.questions import Question
@@ -121,7 +122,38 @@ def test_after_a_rate_that_breaks_the_objective_no_higher_one_is_tried(tiny_bund
     asked = ["--servers", "edge", "--clients", "", "--rates", "20,40,60", "--seconds", "0.3", "--warm-up-s", "0"]
     assert main(["load", "--bundle", str(tiny_bundle), "--output", str(output), *asked, "--objective-ms", "0.01"]) == 0
     rows = json.loads(output.read_text())["rows"]
-    assert [(row["rate"], row["objective_met"]) for row in rows] == [(20.0, False)]
+    assert [(row["rate"], row["attempt"], row["objective_met"]) for row in rows] == [(20.0, 1, False), (20.0, 2, False)]
+    assert rows[0]["answered"] + sum(rows[0]["errors"].values()) == rows[1]["answered"] + sum(rows[1]["errors"].values())
+
+
+def ramp(outcomes: Mapping[float, Sequence[bool]]) -> tuple[int, list[dict[str, Any]]]:
+    """How many rates were kept, and the rows, where each attempt at a rate comes out so."""
+    rows: list[dict[str, Any]] = []
+
+    async def measure(rate: float, attempt: int) -> bool:
+        met = outcomes[rate][attempt - 1]
+        about = {"server": "edge", "protocol": "http", "loop": "open", "rate": rate, "attempt": attempt}
+        rows.append({**about, "objective_met": met})
+        return met
+
+    return asyncio.run(climb(list(outcomes), measure)), rows
+
+
+def test_a_hiccup_ends_no_ramp_and_what_breaks_twice_does() -> None:
+    kept, rows = ramp({5.0: [False, True], 10.0: [True], 20.0: [False, False], 40.0: [True]})
+    assert kept == 2
+    assert [(row["rate"], row["attempt"]) for row in rows] == [(5.0, 1), (5.0, 2), (10.0, 1), (20.0, 1), (20.0, 2)]
+    assert [(row["rate"], row["attempt"]) for row in counted(rows)] == [(5.0, 2), (10.0, 1), (20.0, 2)]
+    assert kept_rates(rows) == {("edge", "http"): Kept(10.0, 20.0)}
+    assert told(Kept(10.0, 20.0)) == "10 requests/s"
+
+
+def test_no_bound_is_claimed_where_the_greatest_rate_tried_kept_the_objective() -> None:
+    kept, rows = ramp({5.0: [True], 10.0: [False, True]})
+    assert kept == 2
+    assert kept_rates(rows) == {("edge", "http"): Kept(10.0, None)}
+    assert told(Kept(10.0, None)) == "at least 10 requests/s, the greatest rate tried"
+    assert told(Kept(None, 5.0)) == "not even 5 requests/s"
 
 
 def test_what_was_found_before_an_interruption_is_kept(tmp_path: Path) -> None:
@@ -134,6 +166,34 @@ def test_what_was_found_before_an_interruption_is_kept(tmp_path: Path) -> None:
     record.finish(bound=3)
     written = json.loads((tmp_path / "found" / "some.json").read_text())
     assert (written["complete"], written["bound"], len(written["rows"])) == (True, 3, 2)
+
+
+def test_an_earlier_result_stays_until_there_is_something_new(tmp_path: Path) -> None:
+    file = tmp_path / "some.json"
+    earlier = Record(file, {})
+    earlier.add({"clients": 1})
+    earlier.finish()
+    kept = file.read_bytes()
+    again = Record(file, {})
+    again.note(peaks=[1])
+    assert file.read_bytes() == kept
+    assert list(tmp_path.iterdir()) == [file]
+    again.add({"clients": 2})
+    written = json.loads(file.read_text())
+    assert (written["complete"], written["peaks"], written["rows"]) == (False, [1], [{"clients": 2}])
+    Record(file, {}).finish()
+    written = json.loads(file.read_text())
+    assert (written["complete"], written["rows"]) == (True, [])
+
+
+def test_a_result_that_cannot_be_written_is_known_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "some.json").write_text("{}")
+    (tmp_path / "some.json.new").mkdir()
+    with pytest.raises(OSError, match=r"some\.json"):
+        Record(tmp_path / "some.json", {})
+    with pytest.raises(OSError, match="results"):
+        (tmp_path / "results").mkdir()
+        Record(tmp_path / "results", {})
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.beside import TURN, Middle, in_turns
 from benchmarks.budget import budget, group, group_cpu_s, started_threads
-from benchmarks.compare import READERS
+from benchmarks.measures import READERS
 from benchmarks.overhead import GRPC, HERE, HTTP, SPINNING, OverheadSettings, chosen_engines, found
 from benchmarks.overhead_page import Goal, goals, overhead_page
 from bertrec.bundle import Bundle

@@ -199,6 +199,8 @@ def test_the_rate_that_breaks_the_objective_lies_between_the_measured_ones() -> 
     load = load_result((100.0, 300.0, 600.0, 900.0))
     found = check(load["rows"], SERVICE, load["settings"])
     assert found["highest_met"] < found["predicted_highest"] < found["lowest_missed"]
+    hiccup = {**next(row for row in load["rows"] if row.get("rate") == 100.0), "attempt": 1, "objective_met": False}
+    assert check([hiccup, *load["rows"]], SERVICE, load["settings"]) == found
 
 
 def test_floors_and_gpus_are_said_where_they_are_given(tmp_path: Path) -> None:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
+from benchmarks import roofline
 from benchmarks.__main__ import main
-from benchmarks.roofline import work_of
+from benchmarks.record import Record
+from benchmarks.roofline import RooflineSettings, Work, measure_roofline, work_of
 from bertrec.bundle import Bundle
 from bertrec.tensors import ENCODER
 
@@ -35,3 +40,24 @@ def test_every_engine_is_held_against_the_machine(tiny_bundle: Path, tmp_path: P
     assert all(0 < row["of_bound"] < 1 and len(row["seconds"]) == 3 for row in written["rows"])
     assert min(written["peak_gflops"].values()) > 0
     assert "of it" in capsys.readouterr().out
+
+
+def test_an_engine_without_matrix_products_is_left_out(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = numpy_helper.from_array(np.ones((10, 4), np.float32), "table")
+    ids, out = (helper.make_tensor_value_info(name, kind, None) for name, kind in (("ids", 7), ("out", 1)))
+    static = helper.make_model(
+        helper.make_graph([helper.make_node("Gather", ["table", "ids"], ["out"])], "g", [ids], [out], [table])
+    )
+    onnx.save(static, str(tmp_path / "static.onnx"))
+    assert work_of(tmp_path / "static.onnx", batch=BATCH, tokens=TOKENS).flops == 0
+
+    def work(path: Path, *, batch: int, tokens: int) -> Work:
+        return work_of(tmp_path / "static.onnx" if "int8" in path.name else path, batch=batch, tokens=tokens)
+
+    monkeypatch.setattr(roofline, "work_of", work)
+    record = Record(tmp_path / "roofline.json", {})
+    measure_roofline(Bundle.open(tiny_bundle), RooflineSettings(batch=3, tokens=16, repeats=1, threads=1, side=64), record)
+    assert [row["engine"] for row in record.rows] == ["fp32"]
+    assert "int8 multiplies no matrices" in capsys.readouterr().err
