@@ -66,7 +66,7 @@ def _peers(content: Content) -> str:
     heads = ("", "texts/s, offline (slowest–fastest round)", "one wish, p50, ms", "NDCG@10 kept")
     told = (
         f"Text to ten items, from one run: bertrec (*) and the {SHOWN_OTHERS} fastest of the {others} ways of other libraries "
-        "that were measured. † has a student's weights, which no library makes by itself. NDCG@10 is of fp32's by the text alone; "
+        "that were measured. † has a student's weights, which no library makes by itself. NDCG@10 is by the text alone; "
         "the fused pipelines rank by more:"
     )
     return f"{told}\n\n{markdown_table(heads, rows)}"
