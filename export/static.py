@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from train.students.static import MULTIPLIER, StaticEncoder
+from train.students.static import MULTIPLIER, StaticEncoder, weighted_sum
 
 LEVELS = 127
 
@@ -37,13 +37,12 @@ class SmallStatic(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(batch, tokens) int64 ids and mask → (batch, hidden) float32."""
         mask = attention_mask.to(torch.float32)
-        tokens = self.tokens[input_ids].to(torch.float32) * (self.tokens_scale[input_ids] * mask)[:, :, None]
+        tokens = weighted_sum(self.tokens[input_ids].to(torch.float32), self.tokens_scale[input_ids] * mask)
         codes = input_ids[:, :-1] * self.vocabulary + input_ids[:, 1:]  # (batch, tokens - 1)
         slot = (codes * MULTIPLIER) % self.slots.shape[0]
         row = self.slots[slot].to(torch.int64) * (self.keys[slot].to(torch.int64) == codes)
         weight = self.pairs_scale[row] * mask[:, 1:] * (row > 0)
-        pairs = self.pairs[row].to(torch.float32) * weight[:, :, None]
-        summed = tokens.sum(1) + pairs.sum(1)  # (batch, width)
+        summed = tokens + weighted_sum(self.pairs[row].to(torch.float32), weight)  # (batch, width)
         if self.projection is not None:
             summed = summed @ self.projection
         return nn.functional.normalize(summed, dim=-1)

@@ -176,9 +176,14 @@ def test_what_was_updated_is_never_replaced(
 ) -> None:
     """``up --bundle B --repository R`` again, as a service manager restarts it, after ``update`` to another bundle."""
     update(repository, other, control_of(server))
-    told, served = describe(repository), []
+    told, served = describe(repository), list[Path]()
+
+    def serve(_: object, folder: Path, *__: object) -> int:
+        served.append(folder)
+        return 0
+
     monkeypatch.setattr("serving.__main__.signal.signal", lambda *_: None)
-    monkeypatch.setattr("serving.__main__._serve", lambda _, folder, *__: served.append(folder) or 0)
+    monkeypatch.setattr("serving.__main__._serve", serve)
     for bundle in (tiny_bundle, other):
         caplog.clear()
         assert main(["up", "--bundle", str(bundle), "--repository", str(repository)]) == 0

@@ -60,13 +60,12 @@ class StaticEncoder(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(batch, tokens) int64 ids and mask → (batch, hidden) float32."""
         mask = attention_mask.to(self.tokens.dtype)
-        summed = (self.tokens[input_ids] * mask[:, :, None]).sum(1)  # (batch, width)
+        summed = weighted_sum(self.tokens[input_ids], mask)  # (batch, width)
         codes = input_ids[:, :-1] * self.tokens.shape[0] + input_ids[:, 1:]  # (batch, tokens - 1)
         slot = (codes * MULTIPLIER) % self.slots.shape[0]
         row = torch.where(self.keys[slot] == codes, self.slots[slot], torch.zeros_like(slot))
         # Row 0 is not learned: what has no pair of its own adds nothing.
-        weight = (mask[:, 1:] * (row > 0))[:, :, None]
-        summed = summed + (self.pairs[row] * weight).sum(1)
+        summed = summed + weighted_sum(self.pairs[row], mask[:, 1:] * (row > 0))
         if self.projection is not None:
             summed = summed @ self.projection
         return nn.functional.normalize(summed, dim=-1)
@@ -101,6 +100,11 @@ class StaticEncoder(nn.Module):
             )
         except (SafetensorError, OSError, KeyError) as error:
             raise InvalidRun(f"{path} is not a static student ({type(error).__name__}: {error})") from None
+
+
+def weighted_sum(vectors: Tensor, weights: Tensor) -> Tensor:
+    """(batch, tokens, width) vectors and (batch, tokens) weights → (batch, width); as a product, which reads the vectors once."""
+    return (weights[:, None, :] @ vectors)[:, 0]
 
 
 def frequent_pairs(texts: Sequence[Sequence[int]], most: int) -> list[tuple[int, int]]:
