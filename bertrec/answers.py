@@ -37,6 +37,7 @@ class Options:
     spelling: whether misspelt words are read as the words that were meant, where the bundle can tell.
     rerank: whether the matcher reads the best candidates side by side with the text, and its log-odds are added to their scores;
     see :mod:`bertrec.matching`. It changes nothing where it gained nothing on validation.
+    explain: whether items come with their reasons; without, an answer is smaller and sooner there, and its scores are the same.
     """
 
     model: ClassVar[ModelSpec] = RECOMMEND
@@ -49,6 +50,7 @@ class Options:
     rules: Sequence[Mapping[str, Any]] = ()
     spelling: bool = True
     rerank: bool = False
+    explain: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "k", _positive_integer(self.k))
@@ -61,8 +63,8 @@ class Options:
         object.__setattr__(self, "filters", filters)
         object.__setattr__(self, "popularity", checks.number("popularity", self.popularity, 0, MAX_POPULARITY))
         object.__setattr__(self, "diversity", checks.number("diversity", self.diversity, 0, 1))
-        checks.boolean("spelling", self.spelling)
-        checks.boolean("rerank", self.rerank)
+        for name in ("spelling", "rerank", "explain"):
+            checks.boolean(name, getattr(self, name))
         object.__setattr__(self, "rules", _as_read(self.rules))
         if len(self.parsed_rules) > MOST_RULES:
             raise InvalidInput(f"rules holds {len(self.parsed_rules)} rules; accepted are at most {MOST_RULES}")
@@ -136,7 +138,10 @@ class Reason:
 
 @dataclass(frozen=True)
 class RankedItem:
-    """One recommended item. ``score`` is the sum of the reasons' scores: log-odds against the average item."""
+    """One recommended item. ``score`` is the sum of the reasons' scores: log-odds against the average item.
+
+    reasons: none where they were not asked for (``Options.explain``).
+    """
 
     item_id: str
     score: float

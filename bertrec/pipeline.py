@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bertrec.answers import Options, RankedItem, Recommendation
+from bertrec.answers import Options, RankedItem, Reason, Recommendation
 from bertrec.bundle import Bundle
 from bertrec.diversity import diversified
 from bertrec.encoding import RunModel, Tensors, TextEncoder
@@ -201,7 +201,9 @@ class Pipeline:
         indices = ranked[ITEM_INDEX.name][rows].tolist()
         scores = ranked[SCORE.name][rows].tolist()
         names = (*self._terms, MATCHER.name)[: ranked[TERMS.name].shape[1]]  # the matcher's is the last, of reranked ones alone
-        reasons = self._reasons.of(query.asked, indices, names, ranked[TERMS.name][rows])
+        reasons: Sequence[tuple[Reason, ...]] = [()] * len(indices)
+        if query.options.explain:
+            reasons = self._reasons.of(query.asked, indices, names, ranked[TERMS.name][rows])
         items = [self._catalogue.items[index] for index in indices]
         return tuple(
             RankedItem(item.item_id, score, item.title, why, item.attributes)

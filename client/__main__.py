@@ -114,6 +114,7 @@ def _wanted(arguments: argparse.Namespace) -> Wanted:
         "rules": _rules(arguments.rules) if arguments.rules is not None else (),
         "spelling": arguments.spelling,
         "rerank": arguments.rerank,
+        "explain": arguments.explain,
     }
 
 
@@ -201,6 +202,7 @@ def _add_preferences(recommend: argparse.ArgumentParser) -> None:
     recommend.add_argument("--rules", metavar="FILE.json", help="a list of rules; see bertrec/rules.py")
     recommend.add_argument("--rerank", action="store_true", help="have the bundle's matcher reorder the best")
     recommend.add_argument("--no-spelling", dest="spelling", action="store_false", help="read the text as it is written")
+    recommend.add_argument("--no-reasons", dest="explain", action="store_false", help="answer without the reasons of each item")
 
 
 def _typed() -> list[str]:

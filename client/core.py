@@ -51,6 +51,7 @@ class Wanted(TypedDict, total=False):
     rules: Sequence[Mapping[str, Any]]
     spelling: bool
     rerank: bool
+    explain: bool
 
 
 class How(TypedDict, total=False):

@@ -80,8 +80,8 @@ class Recommender(Core):
         """The items that suit a text, best first; for a list of texts, the list of answers in its order.
 
         options: ``k``, the number of items; ``exclude`` and ``filters``, what must not and what may come back; ``history``, what
-        the user chose before; ``popularity`` and ``diversity``, how much they count; ``rules``; ``spelling``; ``rerank``. See
-        :class:`bertrec.answers.Options`. With a history, a blank text asks for what suits the history.
+        the user chose before; ``popularity`` and ``diversity``, how much they count; ``rules``; ``spelling``; ``rerank``;
+        ``explain``. See :class:`bertrec.answers.Options`. With a history, a blank text asks for what suits the history.
         timeout_s, request_id, traceparent: see :class:`client.core.How`.
         A list is answered as a whole: by servers, or by the fallback; an empty list by an empty list.
 

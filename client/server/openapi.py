@@ -36,6 +36,7 @@ WISH: dict[str, Any] = {
         "rules": {"type": "array", "items": {"type": "object"}, "maxItems": MOST_RULES},
         "spelling": {"type": "boolean", "default": True},
         "rerank": {"type": "boolean", "default": False, "description": "Whether the bundle's matcher reorders the best."},
+        "explain": {"type": "boolean", "default": True, "description": "Whether items come with their reasons."},
     },
 }
 TEXT_ALONE: dict[str, Any] = {

@@ -47,7 +47,7 @@ def test_what_is_no_answer_is_refused(text: str) -> None:
         ('{"k": 1.5}', r"k is 1\.5"),
         (
             '{"limit": 3}',
-            "unknown key 'limit'; accepted are diversity, exclude, filters, history, k, popularity, rerank, rules,",
+            "unknown key 'limit'; accepted are diversity, exclude, explain, filters, history, k, popularity, rerank, rules,",
         ),
         ("{", "OPTIONS is not JSON"),
         ("[]", "OPTIONS is a JSON list"),

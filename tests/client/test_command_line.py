@@ -105,8 +105,9 @@ def test_preferences_are_passed_on(capsys: pytest.CaptureFixture[str], bundle: s
     assert "prior" not in {reason["signal"] for item in record["items"] for reason in item["reasons"]}
     _, out, _ = run(capsys, "recommend", "a dres", "--bundle", bundle)
     assert "read “dres” as “dress”" in out.splitlines()
-    _, out, _ = run(capsys, "recommend", "a dres", "--bundle", bundle, "--no-spelling", "--json")
+    _, out, _ = run(capsys, "recommend", "a dres", "--bundle", bundle, "--no-spelling", "--no-reasons", "--json")
     assert json.loads(out)["corrections"] == []
+    assert [item["reasons"] for item in json.loads(out)["items"]] == [[]] * 10
 
 
 def test_a_text_that_is_too_long_says_so(capsys: pytest.CaptureFixture[str], bundle: str) -> None:

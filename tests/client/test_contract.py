@@ -137,6 +137,13 @@ def test_every_backend_honours_every_option(recommender: Recommender, edge: Reco
     assert not all(map(same, ours, plain))  # it changes something
 
 
+def test_every_backend_leaves_reasons_out_where_they_are_not_wanted(recommender: Recommender, edge: Recommender) -> None:
+    bare, whole = recommender.recommend("a green gown", k=3, explain=False), edge.recommend("a green gown", k=3)
+    assert [(one.item_id, one.title, one.reasons) for one in bare.items] == [(one.item_id, one.title, ()) for one in whole.items]
+    assert [one.score for one in bare.items] == pytest.approx([one.score for one in whole.items], abs=1e-4)
+    assert all(one.reasons for one in whole.items)
+
+
 def test_a_history_brings_what_goes_with_it_and_not_itself(recommender: Recommender) -> None:
     answer = recommender.recommend("nothing that the catalogue knows", k=ITEMS, history=["3"])
     assert ids(answer)[:2] in (["10", "17"], ["17", "10"])

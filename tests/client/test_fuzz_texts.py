@@ -37,6 +37,7 @@ OPTIONS = st.fixed_dictionaries(
         "diversity": st.one_of(st.floats(), ANYTHING),
         "rules": st.one_of(st.lists(st.dictionaries(st.sampled_from(["name", "if", "then"]), ANYTHING), max_size=2), ANYTHING),
         "spelling": st.one_of(st.booleans(), ANYTHING),
+        "explain": st.one_of(st.booleans(), ANYTHING),
     },
 )
 

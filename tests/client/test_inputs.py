@@ -58,6 +58,7 @@ REFUSED_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "diversity=1.5": ({"diversity": 1.5}, "diversity is 1.5; accepted is a number from 0 to 1"),
     "diversity=nan": ({"diversity": float("nan")}, "diversity is nan"),
     "spelling=1": ({"spelling": 1}, "spelling is 1; accepted are true and false"),
+    "explain=yes": ({"explain": "yes"}, "explain is 'yes'; accepted are true and false"),
     "rules is an object": ({"rules": {}}, r"rules is \{\}; accepted is a list of rules"),
     "rules holds a set": ({"rules": [{1}]}, "rules is not JSON"),
     "rules holds an empty one": ({"rules": [{}]}, r"rules\[0\]\.then is None; accepted is an object"),
