@@ -31,20 +31,7 @@ COMMANDS = {
     "edge": ("--repetitions", "2", "--queries", "5", "--threads", "1"),
     "startup": ("--rounds", "1", "--ways", "edge", "--threads", "1"),
     "scale": ("--sizes", "100,1000", "--queries", "5", "--rounds", "1", "--texts-used", "40", "--threads", "1"),
-    "load": (
-        "--servers",
-        "edge",
-        "--clients",
-        "1,2",
-        "--rates",
-        "5",
-        "--seconds",
-        "0.2",
-        "--warm-up-s",
-        "0",
-        "--objective-ms",
-        "5000",
-    ),
+    "load": tuple("--servers edge --clients 1,2 --rates 5 --seconds 0.5 --warm-up-s 0 --objective-ms 5000".split()),
 }
 
 
