@@ -20,7 +20,7 @@ def peers_page(content: Content) -> str:
         "# Against other libraries",
         f"One run's fine-tuned encoder, and the same {content.get('catalogue', 0):,} item vectors, in every library; each in an "
         f"environment and a process of its own, {settings['threads']} threads each, in turns within every round "
-        f"({settings['rounds']}). Rows that say *student* have other weights: those of a smaller network of ours that "
+        f"({settings['rounds']}). Rows that say (student) have other weights: those of a smaller network of ours that "
         f"imitates the encoder. Written by `python -m benchmarks peers`.{interrupted}",
         *_same_network(content),
         *_targets(content),
@@ -87,7 +87,7 @@ def _shown(name: str | None, content: Content) -> str:
         return "none that keeps it"
     peer = content["peers"][name]
     kinds = [kind for kind in ("student", "server") if peer[kind]]
-    return (f"**{name}**" if peer["ours"] else name) + (f" · *{', '.join(kinds)}*" if kinds else "")
+    return (f"**{name}**" if peer["ours"] else name) + (f" ({', '.join(kinds)})" if kinds else "")
 
 
 def _targets(content: Content) -> list[str]:

@@ -134,8 +134,8 @@ def test_a_library_that_is_given_a_student_says_what_ours_says(measured: dict[st
     assert pairs == {("", "bertrec fp32", "transformers"), (TINY, "bertrec layers-1-fp32", "transformers, layers-1")}
     assert {one["peer"] for one in measured["targets"]} == {"transformers"}
     page = peers_page(measured)
-    assert "\n| transformers, layers-1 · *student* |" in page
-    assert "\n| **bertrec layers-1-fp32** · *student* |" in page
+    assert "\n| transformers, layers-1 (student) |" in page
+    assert "\n| **bertrec layers-1-fp32** (student) |" in page
     assert "| the student layers-1 | throughput | bertrec layers-1-fp32: " in page
 
 
@@ -359,7 +359,7 @@ def test_the_page_says_what_the_figures_say() -> None:
     )
     assert page.index("\n| **bertrec small**") < page.index("\n| **bertrec fp32**") < page.index("\n| careless |")
     assert "\n| careless | 4 (2–5) | 1.00 |" in page
-    assert "\n| given, layers-2 · *student, server* | 38 (25–50) | 10.00 |" in page
+    assert "\n| given, layers-2 (student, server) | 38 (25–50) | 10.00 |" in page
     assert "Encoder engines of the bundle" not in page
     assert "## Encoder only" in page
     assert "What could not be measured" not in page

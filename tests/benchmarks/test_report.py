@@ -168,8 +168,9 @@ def other_results() -> dict[str, Content]:
         "speeds": {"bertrec": {"offline": {"total": speed, "encode": speed}, "wish": ours, "review": ours}},
         "quality": {"bertrec": {"ndcg_at_10": 0.39, "kept": 0.998}},
         "peers": {
-            "bertrec": {"ours": True, "student": "layers-2"},
-            "infinity": {"ours": False, "failed": {"stage": "install", "reason": "no <wheel>"}},
+            "bertrec": {"ours": True, "student": "layers-2", "server": False},
+            "fastembed": {"ours": False, "student": "", "server": False},
+            "infinity": {"ours": False, "student": "", "server": False, "failed": {"stage": "install", "reason": "no <wheel>"}},
         },
         "same_network": [{**target, "network": "layers-2", "ours": None, "peer": "OpenVINO", "ratio": None, "standing": "level"}],
         "targets": [{**target, "ours": "bertrec", "peer": "fastembed", "verdict": "reached"}],
@@ -233,7 +234,7 @@ def test_what_other_commands_wrote_is_shown() -> None:
     others = other_results()
     words = Reader(html_page(others)).words
     for figure in (
-        "bertrec * †",
+        "bertrec † *",
         "layers-2",
         "level",
         "100 (90–110)",
@@ -290,7 +291,7 @@ def test_the_targets_take_the_verdicts_of_the_other_pages() -> None:
     grid = what_was_reached({**other_results(), "roofline": roofline, "edge": edge})
     rows = {row[0]: row[1:] for row in grid.rows}
     peers = rows["times as fast as the best other library, ≥ 99% of NDCG@10: throughput"]
-    assert peers == ["≥ 3×", "3.50× (3.00–4.00): bertrec beside fastembed", "reached", "peers"]
+    assert peers == ["≥ 3×", "3.50× (3.00–4.00): bertrec (student) beside fastembed", "reached", "peers"]
     (peak,) = (found for what, found in rows.items() if what.startswith("fp32 engine"))
     assert peak == ["≥ 85%", "80.0%", "missed by 5.0 percentage points", "roofline"]
     agreed = {what.split(" on ")[1][:4]: found[2] for what, found in rows.items() if what.startswith("perf_analyzer")}
@@ -334,7 +335,7 @@ def test_blocks_hold_the_figures_of_the_files(results: dict[str, Content], tmp_p
     assert "kept up to: edge by http at least 5 requests/s, the greatest rate tried." in once
     for name in BLOCKS:
         assert "commit" in block(name, measured)
-    assert "| bertrec * | 100 (90–110) | 4.00 | 99.8% |" in block("peers", measured)
+    assert "| bertrec † * | 100 (90–110) | 4.00 | 99.8% |" in block("peers", measured)
     assert "of other libraries" in block("peers", measured)
     assert "mapped file of the same vectors and size, which is not counted" in block("scale", results)
     assert "answered by engine fp32:" in once
