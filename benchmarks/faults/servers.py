@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from benchmarks.faults.asking import Asker
 from benchmarks.faults.outcome import Outcome
 from benchmarks.faults.processes import stub_of
 from benchmarks.faults.stage import Stage, back_again, found
@@ -73,15 +74,24 @@ def _held_up(stage: Stage, name: str, whom: str, send: Callable[[int, int], None
                 unmet = () if asker.count.by_edge else ("the edge answered no call meanwhile, so this shows nothing",)
                 send(server.pid, signal.SIGCONT)
                 time.sleep(LOAD_S)
-            note, broken = back_again(asker, "SIGCONT and the load's end")
-            if broken and may_abort and not server.is_alive():
-                server.kill()
-                with stage.again(server):
-                    note, broken = back_again(asker, "another was started, as serving up does")
-                note = f"the server aborted; {note}"
+            if may_abort:
+                note, broken = _back_or_anew(stage, server, asker, "SIGCONT and the load's end")
+            else:
+                note, broken = back_again(asker, "SIGCONT and the load's end")
             return found(asker, Outcome(name, what, note=note, broken=broken + unmet), began_s=began_s)
     finally:
         server.kill()
+
+
+def _back_or_anew(stage: Stage, server: TritonServer, asker: Asker, after: str) -> tuple[str, tuple[str, ...]]:
+    """``back_again``; where the server aborted meanwhile another is started, as ``serving up`` does, and the note says so."""
+    note, broken = back_again(asker, after)
+    if broken and not server.is_alive():
+        server.kill()
+        with stage.again(server):
+            note, broken = back_again(asker, "another was started, as serving up does")
+        note = f"the server aborted; {note}"
+    return note, broken
 
 
 def restarted(stage: Stage) -> Outcome:
@@ -103,14 +113,17 @@ def restarted(stage: Stage) -> Outcome:
 
 
 def stub(stage: Stage) -> Outcome:
-    """SIGKILL for the process of ``recommend`` alone, with the watch of ``serving up``."""
+    """SIGKILL for the process of ``recommend`` alone, with the watch of ``serving up``.
+
+    Triton 2.51 may abort when the process dies in the middle of a batch; then another is started, as ``serving up`` does.
+    """
     began_s = time.monotonic()
     with stage.server() as server, _watched(server), stage.asking(server.grpc_url) as asker:
         with asker.load(stage.clients):
             time.sleep(LOAD_S)
             os.kill(stub_of(server.pid, RECOMMEND.name), signal.SIGKILL)
             time.sleep(4 * WATCH_S)
-        note, broken = back_again(asker, "the load's end")
+        note, broken = _back_or_anew(stage, server, asker, "the load's end")
         what = f"kill -9 for the process of the model {RECOMMEND.name} under load"
         return found(asker, Outcome("stub", what, note=note, broken=broken + asker.not_met()), began_s=began_s)
 
