@@ -104,12 +104,11 @@ def origin_of(content: Content) -> str:
         return "the file does not say where it was measured"
     every = [f"{command}, commit {commit[:10]}" for command, commit in dict.fromkeys(_measured_by(content))]
     others = [one for one in every if one != f"{origin['command']}, commit {str(origin['commit'])[:10]}"]
-    flags = f" ({' '.join(origin['cpu_flags'])})" if origin.get("cpu_flags") else ""
     runtime = origin.get("versions", {}).get("onnxruntime")
     return "; ".join(
         [
             str(origin["command"]),
-            f"{origin['cpu']}, {origin['cores']} cores{flags}",
+            machine_of(content),
             *([f"onnxruntime {runtime}"] if runtime else []),
             f"commit {str(origin['commit'])[:10]}{' and uncommitted changes' if origin.get('uncommitted') else ''}",
             str(origin["measured"])[:10],
@@ -119,9 +118,12 @@ def origin_of(content: Content) -> str:
 
 
 def machine_of(content: Content) -> str:
-    """The processor and its cores."""
+    """The processor, its cores, and the instructions that decide which kernels run: two machines may have one name."""
     origin = next(_origins(content), None)
-    return "an unknown machine" if origin is None else f"{origin['cpu']}, {origin['cores']} cores"
+    if origin is None:
+        return "an unknown machine"
+    flags = f" ({' '.join(origin['cpu_flags'])})" if origin.get("cpu_flags") else ""
+    return f"{origin['cpu']}, {origin['cores']} cores{flags}"
 
 
 def commit_of(content: Content) -> str:
