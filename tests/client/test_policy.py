@@ -282,6 +282,7 @@ def test_a_number_of_threads_that_is_none_is_refused(tiny_bundle: Path, threads:
 
 def test_without_onnxruntime_the_error_holds_the_command(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bertrec.engine.onnxruntime", None)
+    monkeypatch.setattr("bertrec.engine.DISTRIBUTIONS", ())  # nor does pip know of it
     with pytest.raises(MissingDependency, match=r"onnxruntime is not installed; it comes with: pip install 'bertrec\[cpu\]'"):
         Recommender("grpc://127.0.0.1:8001", fallback=tiny_bundle)
 

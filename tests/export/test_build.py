@@ -121,11 +121,11 @@ def test_for_a_gpu_what_can_be_compiled_there_is_shipped(run: Run, tmp_path: Pat
 
 
 def test_an_engine_over_budget_stays_in_the_table_with_the_reason(run: Run, tmp_path: Path) -> None:
-    strict = Budgets(ndcg_loss=0.0, overlap=1.0, other_overlap=1.0)
+    strict = Budgets(shape_cosine=1.0)  # its scales are taken over the batch; how the rounding ranks depends on the CPU
     bundle = build_bundle(run, tmp_path / "strict", BuildSettings(target=Target.CPU, engines="int8", budgets=strict))
     int8 = next(record for record in bundle.manifest.engines if record.name == "int8")
     assert (int8.verdict, int8.file) == ("rejected", "")
-    assert "top-10 overlap" in int8.why
+    assert "of a text to itself in batches of other shapes (accepted 1)" in int8.why
     assert bundle.default_engine == "fp32"
 
 
