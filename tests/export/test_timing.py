@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from bertrec.bundle import Bundle
 from bertrec.engine import OnnxEngine
 from bertrec.errors import InvalidInput
+from bertrec.session_options import SessionOptions
+from bertrec.tensors import ModelSpec
 from export.timing import EngineTimes, TimingSettings, evenly, take_turns, time_engines, timed
 from tests import tiny
 
@@ -108,9 +110,9 @@ def test_every_engine_gets_its_threads(tiny_bundle: Path, monkeypatch: pytest.Mo
     threads: list[int] = []
     load = OnnxEngine.__init__
 
-    def noting(self: OnnxEngine, path: Path, *others: Any, **options: Any) -> None:
-        threads.append(options["threads"])
-        load(self, path, *others, **options)
+    def noting(self: OnnxEngine, path: Path, spec: ModelSpec, session: SessionOptions) -> None:
+        threads.append(session.threads)
+        load(self, path, spec, session)
 
     monkeypatch.setattr(OnnxEngine, "__init__", noting)
     settings = dataclasses.replace(FEW, threads=2)
