@@ -142,7 +142,7 @@ INVALID: list[tuple[str | bytes, str | bytes, str]] = [
     (
         "green",
         '{"count": 3}',
-        "OPTIONS has the unknown key 'count'; accepted are diversity, exclude, filters, history, k, popularity",
+        "OPTIONS has the unknown key 'count'; accepted are diversity, exclude, explain, filters, history, k, popularity",
     ),
     ("green", b"\xff", "OPTIONS 0 is not UTF-8"),
     ("green", '{"exclude": "6"}', "exclude is '6'; accepted is a list of strings"),
