@@ -26,6 +26,8 @@ from train.run import open_run
 from train.team import ALONE, Team, training_device
 
 ARRAYS = ("items/text", "items/lexical", "items/prior", "zero_shot/texts", "maps/text")
+DECOMPOSED = ("items/lexical",)
+"""Those whose directions are of a decomposition."""
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -70,7 +72,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory, data: Path, steady: Path, tin
 def test_two_processes_learn_what_one_does(runs: Path, data: Path, steady: Path, tmp_path: Path) -> None:
     alone, together = fit(str(data), settings_of(steady), tmp_path / "alone"), open_run(runs / "steady")
     for name in ARRAYS:
-        np.testing.assert_allclose(together.array(name), alone.array(name), rtol=1e-4, atol=1e-5)
+        found, wanted = together.array(name), alone.array(name)
+        # A decomposition leaves the sign of a direction open, and by how many threads it was made may decide.
+        signs = np.where((found * wanted).sum(0) < 0, -1, 1) if name in DECOMPOSED else 1
+        np.testing.assert_allclose(found * signs, wanted, rtol=1e-4, atol=5e-5 if name in DECOMPOSED else 1e-5)
     assert together.record["fusion"] == alone.record["fusion"]
     with safe_open(alone.encoder_folder / "model.safetensors", "pt") as one:
         with safe_open(together.encoder_folder / "model.safetensors", "pt") as other:
