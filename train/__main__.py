@@ -176,7 +176,10 @@ def _add_networks(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     distil_parser = commands.add_parser("distil", help="train a smaller network that imitates a run's encoder")
     distil_parser.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
     distil_parser.add_argument(
-        "--student", required=True, metavar="static|layers-N|pruned-P|matched", help="N layers kept, P percent removed"
+        "--student",
+        required=True,
+        metavar="static|layers-N|pruned-P|layers-N-pruned-P|matched",
+        help="N layers kept, P percent of the heads and units removed",
     )
     distil_parser.add_argument("--margins", type=float, metavar="WEIGHT", help="learn the matcher's margins, too (matched: 0.1)")
     distil_parser.add_argument("--epochs", type=int, help="passes over the texts")

@@ -152,10 +152,36 @@ def test_what_is_there_is_reused_and_what_differs_is_refused(run: Run, tmp_path:
         open_students(copy)
 
 
-@pytest.mark.parametrize("name", ["layers-0", "pruned-100", "tiny", "../x", "static-2"])
+def test_a_student_is_pruned_from_the_run_s_own_smaller_one(run: Run, tmp_path: Path) -> None:
+    copy = open_run(shutil.copytree(run.folder, tmp_path / "run", ignore=shutil.ignore_patterns("students")))
+    with pytest.raises(
+        InvalidRun, match=r"no finished student layers-1 to prune. First: python -m train distil .* --student layers-1$"
+    ):
+        distil(copy, lessons("layers-1-pruned-50"))
+    larger = distil(copy, lessons("layers-1"))
+    pruned = distil(copy, lessons("layers-1-pruned-50"))
+    student, whole = (one.load() for one in (pruned, larger))
+    assert isinstance(student, Encoder) and isinstance(whole, Encoder)
+    assert student.layers == whole.layers == 1
+    assert 2 * student.bert.config.intermediate_size == whole.bert.config.intermediate_size
+    assert 2 * student.bert.encoder.layer[0].attention.self.num_attention_heads == whole.heads
+    tables = [network.bert.embeddings.word_embeddings.weight for network in (student, whole)]
+    torch.testing.assert_close(*tables)  # embeddings are those of the larger one
+    assert pruned.record["validation"]["cosine"] > 0.5
+    assert distil(copy, lessons("layers-1-pruned-50")).folder == pruned.folder  # reused
+    shutil.rmtree(larger.folder)
+    distil(copy, lessons("layers-1", seed=3))
+    with pytest.raises(InvalidRun, match=r"trained with another begins_with. Delete it"):
+        distil(copy, lessons("layers-1-pruned-50"))
+
+
+@pytest.mark.parametrize("name", ["", "layers-0", "pruned-100", "layers-2-", "layers-2-pruned-0", "tiny", "../x", "static-2"])
 def test_a_student_of_no_known_kind_is_refused(run: Run, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["distil", "--run", str(run.folder), "--student", name]) == 2
-    assert "accepted are static, layers-N (N layers kept), pruned-P (P percent removed), matched (" in capsys.readouterr().err
+    assert (
+        "accepted are static, layers-N (N layers kept), pruned-P (P percent removed), layers-N-pruned-P, matched ("
+        in capsys.readouterr().err
+    )
 
 
 def test_a_part_of_a_text_is_a_few_of_its_words_in_order() -> None:

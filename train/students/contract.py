@@ -32,7 +32,7 @@ STATIC_FILE = "static.safetensors"
 DISTIL_COMMAND = "python -m train distil --run runs/NAME --student layers-2"
 STATIC = "static"
 MATCHED = "matched"
-_NAME = re.compile(r"static|matched|layers-[1-9][0-9]*|pruned-[1-9][0-9]?")
+_NAME = re.compile(r"static|matched|(?=.)(layers-(?P<layers>[1-9][0-9]*))?((^|-)pruned-(?P<percent>[1-9][0-9]?))?")
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class StudentSettings:
     """How a student is trained.
 
     name: ``layers-N`` keeps N layers of the run's BERT, ``pruned-P`` drops P percent of the heads and of the feed-forward units
-    of every layer, ``static`` has no attention at all, ``matched`` is all of the run's BERT, and learns from
-    the matcher.
+    of every layer, ``layers-N-pruned-P`` does so with the run's student ``layers-N``, ``static`` has no attention at all,
+    ``matched`` is all of the run's BERT, and learns from the matcher.
     crops: parts of each training text that are learned from beside it.
     embedding_weight, label_weight: of 1 − cosine to the teacher's vector, and of the right item's cross-entropy, beside the
     divergence from the teacher's distribution over the items. bigrams: pairs of tokens that a static student has vectors of.
@@ -68,7 +68,7 @@ class StudentSettings:
         if not _NAME.fullmatch(self.name):
             raise InvalidInput(
                 f"student is {self.name!r}; accepted are static, layers-N (N layers kept), pruned-P (P percent removed), "
-                "matched (the whole BERT, taught by the matcher)"
+                "layers-N-pruned-P, matched (the whole BERT, taught by the matcher)"
             )
         for name in ("epochs", "batch_size", "wrong_items"):
             if getattr(self, name) < 1:
@@ -83,9 +83,23 @@ class StudentSettings:
             raise InvalidInput(f"max_minutes is {self.max_minutes}; accepted is a number above 0")
 
     @property
-    def number(self) -> int:
-        """The N of ``layers-N``, the P of ``pruned-P``."""
-        return int(self.name.rpartition("-")[2])
+    def layers(self) -> int | None:
+        """The N of ``layers-N`` and ``layers-N-pruned-P``."""
+        return self._number("layers")
+
+    @property
+    def percent(self) -> int | None:
+        """The P of ``pruned-P`` and ``layers-N-pruned-P``."""
+        return self._number("percent")
+
+    @property
+    def begins_with(self) -> str | None:
+        """The student that this one is made of, where it is not the run's BERT: ``layers-N`` of ``layers-N-pruned-P``."""
+        return f"layers-{self.layers}" if self.layers and self.percent else None
+
+    def _number(self, part: str) -> int | None:
+        found = _NAME.fullmatch(self.name)
+        return int(found[part]) if found and found[part] else None
 
 
 DEFAULTS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import json
 import math
 import time
@@ -44,6 +45,7 @@ from train.students.contract import (
     Student,
     StudentSettings,
     open_student,
+    open_students,
 )
 from train.students.margins import Margins, margins_of, matcher_fingerprint
 from train.students.static import StaticEncoder, frequent_pairs
@@ -68,6 +70,9 @@ def distil(run: Run, settings: StudentSettings) -> Student:
     wanted: dict[str, object] = {"settings": json.loads(json.dumps(asdict(settings))), "teacher": teacher_fingerprint(run)}
     if settings.margin_weight:
         wanted["matcher"] = matcher_fingerprint(run)
+    if settings.begins_with:
+        weights = _larger(run, settings.begins_with).folder / "encoder" / "model.safetensors"
+        wanted["begins_with"] = hashlib.sha256(weights.read_bytes()).hexdigest()
     if (folder / STUDENT_FILE).is_file():
         return _reused(open_student(folder), wanted)
     dataset = run_dataset(run)
@@ -82,7 +87,7 @@ def distil(run: Run, settings: StudentSettings) -> Student:
     if not teacher.family.fused:
         raise InvalidInput(f"{run.folder} has a {teacher.bert.config.model_type!r} encoder; students are made of a BERT")
     lessons = prepare_lessons(run, teacher, examples, settings, margins.get(TRAIN))
-    student = _begin(teacher, lessons, settings)
+    student = _begin(run, teacher, lessons, settings)
     folder.mkdir(parents=True, exist_ok=True)
     training = _train(folder, student, lessons, judge, settings, started, json.dumps(wanted, sort_keys=True))
     _save(student, folder)
@@ -119,24 +124,37 @@ def _margins(run: Run, dataset: Dataset, examples: Examples, judge: Judge, setti
 def _reused(student: Student, wanted: dict[str, object]) -> Student:
     there = dict(student.record)
     there["settings"] = {**asdict(StudentSettings(STATIC)), **there["settings"]}  # of a student that is older than a setting
-    differing = [key for key in dict.fromkeys((*wanted, "matcher")) if there.get(key) != wanted.get(key)]
+    differing = [key for key in dict.fromkeys((*wanted, "matcher", "begins_with")) if there.get(key) != wanted.get(key)]
     if differing:
         raise InvalidRun(f"{student.folder} was trained with another {' and '.join(differing)}. Delete it to train it anew")
     say(f"{student.folder} is there already, trained with the same settings: reused")
     return student
 
 
-def _begin(teacher: Encoder, lessons: Lessons, settings: StudentSettings) -> nn.Module:
+def _larger(run: Run, name: str) -> Student:
+    """The finished student that another one is made of. Raises InvalidRun where the run does not have it."""
+    found = {student.name: student for student in open_students(run)}
+    if name not in found:
+        raise InvalidRun(
+            f"{run.folder} has no finished student {name} to prune. "
+            f"First: python -m train distil --run {run.folder} --student {name}"
+        )
+    return found[name]
+
+
+def _begin(run: Run, teacher: Encoder, lessons: Lessons, settings: StudentSettings) -> nn.Module:
     """The student before its first lesson."""
-    kind = settings.name.partition("-")[0]
-    if kind == MATCHED:
+    if settings.name == MATCHED:
         return copy.deepcopy(teacher)
-    if kind == "layers":
-        return keep_layers(teacher, settings.number)
-    if kind == "pruned":
+    if settings.percent:
+        whole = teacher
+        if settings.begins_with:
+            whole = Encoder.load(_larger(run, settings.begins_with).folder / "encoder")
         rows = np.random.default_rng([settings.seed, 6]).permutation(len(lessons.tokens))[:IMPORTANCE_TEXTS]
         say(f"weighing heads and feed-forward units by {len(rows)} texts")
-        return prune(teacher, settings.number, _losses(teacher, lessons, rows))
+        return prune(whole, settings.percent, _losses(whole, lessons, rows))
+    if settings.layers:
+        return keep_layers(teacher, settings.layers)
     say("reading every token with the teacher")
     pairs = frequent_pairs([text.ids for text in lessons.tokens], settings.bigrams)
     return StaticEncoder.begin(_token_vectors(teacher, lessons), pairs)
