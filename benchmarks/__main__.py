@@ -13,16 +13,14 @@ from benchmarks.commands import add_commands
 from benchmarks.compare import change_table, compare_results
 from benchmarks.everything import add_all
 from benchmarks.latency_command import add_latency
-from benchmarks.machine import provenance
 from benchmarks.peers.command import add_peers
-from benchmarks.production import add_production, faults
-from benchmarks.ranker import WIDTHS, RankerSettings, measure_ranker, ranker_table
-from benchmarks.record import KEPT
+from benchmarks.production import add_production
+from benchmarks.ranker import WIDTHS, RankerSettings, measure_ranker, ranker_table, samples_of
+from benchmarks.record import KEPT, Record
 from benchmarks.report import add_report
 from bertrec.errors import InvalidInput
 from train.command import run_command
 from train.progress import say, show
-from train.records import write_json
 from train.sources import BUNDLED, FETCHED
 
 PRESETS = ("quick", "full")
@@ -36,18 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run_command(lambda: int(given.run_recorded(given)), interrupted=KEPT)
     command = {
         "quality": _quality,
-        "ranker": _ranker,
-        "engines": _engines,
         "labels": _labels,
         "tools": _tools,
         "compare": _compare,
-        "faults": faults,
     }[given.command]
-    left = (
-        "what is finished is kept, the same command continues"
-        if given.command in ("quality", "labels", "tools")
-        else "nothing was written"
-    )
+    left = "nothing was written" if given.command == "compare" else "what is finished is kept, the same command continues"
     return run_command(lambda: command(given), interrupted=f"interrupted; {left}")
 
 
@@ -67,12 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     ranker.add_argument("--items", type=int, default=RankerSettings.items, help="size of the catalogue")
     ranker.add_argument("--pairs", type=int, default=RankerSettings.pairs, help="requests that each ranker gets per batch size")
     ranker.add_argument("--output", type=Path, default=Path("results/ranker.json"))
+    ranker.set_defaults(run_recorded=_ranker)
     engines = commands.add_parser("engines", help="build a run's engines for every target, against what was to be reached")
     engines.add_argument("--run", required=True, type=Path, metavar="runs/NAME")
     engines.add_argument("--once", action="store_true", help="leave out the second export, which is compared with the first")
     engines.add_argument("--bundles", type=Path, default=Path("bundles/engines"), help="where to build; must be empty")
     engines.add_argument("--output", type=Path, default=Path("benchmarks/results/engines.json"))
     engines.add_argument("--page", type=Path, default=Path("docs/engines.md"))
+    engines.set_defaults(run_recorded=_engines)
     labels = commands.add_parser("labels", help="quality with 1, 10 and 100 percent of the labels, and what unlabelled texts add")
     labels.add_argument("--data", default=next(iter(BUNDLED)), metavar="DIR|NAME")
     labels.add_argument("--shares", default="0.01,0.1,1", metavar="SHARE,…")
@@ -114,11 +107,14 @@ def _labels(given: argparse.Namespace) -> int:
     except ValueError:
         raise InvalidInput(f"--shares is {given.shares!r}; accepted are numbers with commas between them") from None
     base = dataclasses.replace(LabelSettings().base, seed=given.seed)
-    content = measure_labels(given.data, LabelSettings(base, shares, given.max_minutes), given.runs)
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(given.output, content)
-    given.page.write_text(labels_page(content), encoding="utf-8")
-    show(labels_table(content))
+    settings = LabelSettings(base, shares, given.max_minutes)
+    record = Record(given.output, {"source": given.data})
+    try:
+        measure_labels(given.data, settings, given.runs, record)
+        record.finish()
+    finally:
+        show(labels_table(record.content))
+    given.page.write_text(labels_page(record.content), encoding="utf-8")
     say(f"written to {given.output} and {given.page}")
     return 0
 
@@ -146,10 +142,10 @@ def _engines(given: argparse.Namespace) -> int:
     from benchmarks.engines import measure_engines
     from benchmarks.engines_page import engines_page
 
-    content = measure_engines(given.run, given.bundles, given.page.with_suffix(""), once=given.once)
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(given.output, content)
-    given.page.write_text(engines_page(content), encoding="utf-8")
+    record = Record(given.output, {"run": given.run.name}, name="builds")
+    measure_engines(given.run, given.bundles, given.page.with_suffix(""), record, once=given.once)
+    record.finish()
+    given.page.write_text(engines_page(record.content), encoding="utf-8")
     say(f"written to {given.output} and {given.page}")
     return 0
 
@@ -190,14 +186,15 @@ def _whole_number(given: str) -> int:
 
 def _ranker(given: argparse.Namespace) -> int:
     settings = RankerSettings(items=given.items, pairs=given.pairs)
-    samples = measure_ranker(settings)
-    origin = provenance()
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    rows = [{**asdict(row), "ratio_quartiles": row.ratio} for row in samples]
-    content = {"provenance": asdict(origin), "settings": asdict(settings), "widths": WIDTHS, "samples": rows}
-    write_json(given.output, content)
-    show(ranker_table(samples, settings))
-    print(f"{origin.cpu}, {origin.cores} cores ({' '.join(origin.cpu_flags)}), onnxruntime {origin.versions.get('onnxruntime')}.")
+    record = Record(given.output, {"settings": asdict(settings), "widths": WIDTHS}, name="samples")
+    try:
+        measure_ranker(settings, record)
+        record.finish()
+    finally:
+        show(ranker_table(samples_of(record.rows), settings))
+    origin = record.content["provenance"]
+    versions, flags = origin["versions"], " ".join(origin["cpu_flags"])
+    print(f"{origin['cpu']}, {origin['cores']} cores ({flags}), onnxruntime {versions.get('onnxruntime')}.")
     say(f"written to {given.output}")
     return 0
 

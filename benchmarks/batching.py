@@ -18,6 +18,7 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.drive import Driven, Traffic, closed_loop
+from benchmarks.percentiles import carries
 from benchmarks.record import Record
 from bertrec.checks import number
 from bertrec.errors import InvalidInput
@@ -160,6 +161,7 @@ def _row(name: str, clients: int, turn: int, driven: Driven) -> dict[str, Any]:
         "variant": name,
         "clients": clients,
         "round": turn,
+        "answered": driven.answered,
         "requests_per_s": driven.answered / driven.elapsed_s,
         "p50_ms": driven.percentile_ms(50.0),
         "p99_ms": driven.percentile_ms(99.0),
@@ -178,8 +180,9 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for name, clients in dict.fromkeys((row["variant"], row["clients"]) for row in rows):
         mine = [row for row in rows if (row["variant"], row["clients"]) == (name, clients)]
         ratios = [row["requests_per_s"] / shipped[clients, row["round"]] for row in mine if shipped.get((clients, row["round"]))]
+        carried = [row if carries(row.get("answered", 100), 99) else {**row, "p99_ms": None} for row in mine]
         medians = {
-            key: statistics.median(values) if (values := [row[key] for row in mine if row[key] is not None]) else None
+            key: statistics.median(values) if (values := [row[key] for row in carried if row[key] is not None]) else None
             for key in ("requests_per_s", "p50_ms", "p99_ms")
         }
         found.append(

@@ -29,6 +29,7 @@ from benchmarks.beside import (
 from benchmarks.budget import Budget, budget
 from benchmarks.ensemble import EnsembleOptions, add_ensemble
 from benchmarks.overhead import CLIENTS, OverheadSettings, asked_texts, chosen_engines
+from benchmarks.percentiles import carries
 from benchmarks.record import Record
 from benchmarks.servers import Served, triton, triton_executions
 from bertrec.answers import Options, Recommendation
@@ -192,12 +193,14 @@ def figures(rows: Sequence[Mapping[str, Any]], engine: str) -> dict[str, Compare
     def cpu_s(row: Mapping[str, Any]) -> float:
         return cpu_s_per_1000(row, "server_cpu_s") + cpu_s_per_1000(row, "client_cpu_s")
 
+    fewest = min(len(turns[turn]["seconds"][way]) for turn in whole for way in WAYS)
     return {
         **{
             f"one text, p{percent} ms": compared(
                 {way: [percentile_ms(turns[turn], way, percent) for turn in whole] for way in WAYS}
             )
             for percent in (50, 95)
+            if carries(fewest, percent)
         },
         f"{CLIENTS} clients, texts/s": compared(
             {way: [row["answered"] / row["seconds"] for row in loads[way]] for way in WAYS}, higher_is_better=True

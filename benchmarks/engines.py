@@ -15,14 +15,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import provenance
+from benchmarks.everything import interrupt
+from benchmarks.record import Record
 from benchmarks.students import measure_students
 from bertrec.bundle import SIGNALS_FOLDER, Bundle
 from bertrec.errors import BertrecError, InvalidInput
 from bertrec.spelling import FILE as SPELLING_FILE
 from bertrec.tensors import ENCODER
 from export.report import write_chart
-from train.progress import say
+from train.progress import progress, say
 from train.run import open_run
 
 AGAIN = ", again"
@@ -48,35 +49,43 @@ BUILDS = (
 )
 
 
-def measure_engines(run: Path, folder: Path, charts: Path, *, once: bool = False) -> dict[str, Any]:
-    """Build the run for every target into ``folder``; what ``benchmarks/engines_page.py`` reads.
+def measure_engines(run: Path, folder: Path, charts: Path, record: Record, *, once: bool = False) -> None:
+    """Build the run for every target into ``folder``; ``record`` gets ``builds`` after each, then the students.
 
     once: leave out the second export, which is compared with the first. charts: a folder for each build's quality against
     latency and size, as PNG and SVG. ``students`` and ``kinds`` are those of benchmarks/students.py. A build that finds no engine
-    is kept with its error. Raises InvalidInput where ``folder`` holds something.
+    is kept with its error. Raises InvalidInput where ``folder`` holds something, InvalidRun as ``open_run`` does.
     """
+    opened = open_run(run)
     if folder.exists() and any(folder.iterdir()):
         raise InvalidInput(f"{folder} is not empty: the builds are timed, so none may be there already. Choose another --bundles")
     folder.mkdir(parents=True, exist_ok=True)
-    builds = {
-        build.name: _built(build, run, folder / in_path(build.name), charts / in_path(build.name))
-        for build in BUILDS
-        if not (once and build.name.endswith(AGAIN))
-    }
-    return {"provenance": asdict(provenance()), "run": run.name, "builds": builds, **measure_students(open_run(run))}
+    wanted = [build for build in BUILDS if not (once and build.name.endswith(AGAIN))]
+    builds: dict[str, Any] = {}
+    with progress("building", len(wanted)) as advance:
+        for build in wanted:
+            say(f"building for {build.name}")
+            builds[build.name] = _built(build, run, folder / in_path(build.name), charts / in_path(build.name))
+            record.note(builds=builds)
+            advance(note=build.name)
+    record.note(**measure_students(opened))
 
 
 def _built(build: Build, run: Path, output: Path, charts: Path) -> dict[str, Any]:
-    command = ["-m", "export", "build", "--run", str(run), "--output", str(output), *build.arguments]
-    say(f"building for {build.name}")
+    command = [sys.executable, "-m", "export", "build", "--run", str(run), "--output", str(output), *build.arguments]
+    pipes: dict[str, Any] = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
     started = time.monotonic()
-    process = subprocess.Popen([sys.executable, *command], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    assert process.stderr is not None
-    said = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    with subprocess.Popen(command, start_new_session=True, **pipes) as process:
+        assert process.stderr is not None
+        try:
+            said = process.stderr.read()
+        except KeyboardInterrupt:
+            interrupt(process)  # so that it removes what it has begun
+            raise
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
     spent = {"minutes": round((time.monotonic() - started) / 60, 2), "peak_memory_gb": round(usage.ru_maxrss / 1e6, 2)}
-    asked = {"command": " ".join(["python", *command]), "wanted_loss": build.wanted_loss, **spent}
+    asked = {"command": " ".join(["python", *command[1:]]), "wanted_loss": build.wanted_loss, **spent}
     try:
         bundle = Bundle.open(output)
     except BertrecError:

@@ -145,9 +145,9 @@ def _run(command: Sequence[str], limit_s: float) -> int:
             return process.wait(limit_s)
         except subprocess.TimeoutExpired:
             say(f"{command[0]} has used up its share of {limit_s / 60.0:g} minutes, and is interrupted")
-            return _interrupt(process)
+            return interrupt(process)
         except KeyboardInterrupt:
-            _interrupt(process)
+            interrupt(process)
             raise
 
 
@@ -156,7 +156,7 @@ def _heed_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _interrupt(process: subprocess.Popen[bytes]) -> int:
+def interrupt(process: subprocess.Popen[Any]) -> int:
     """Ctrl-C for the command alone: what it started it stops itself. One that does not heed it is killed.
 
     What is so stopped was interrupted, whatever it says: while numpy loads, Ctrl-C becomes an ImportError.

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.machine import provenance
+from benchmarks.record import Record
 from bertrec.errors import InvalidInput
 from train.adaptation.kinds import Adaptation
 from train.evaluate import evaluate
@@ -51,14 +51,13 @@ class LabelSettings:
             raise InvalidInput("no share of the labels is named; accepted are one or more, such as 0.01,0.1,1")
 
 
-def measure_labels(source: str, settings: LabelSettings, runs: Path) -> dict[str, Any]:
-    """``rows``: share, method, ranker, texts, minutes, and value, low and high of each of ``METRICS`` on test texts.
+def measure_labels(source: str, settings: LabelSettings, runs: Path, record: Record) -> None:
+    """Rows of ``record``: share, method, ranker, texts, minutes, and value, low and high of each of ``METRICS`` on test texts.
 
     pseudo_labels: how many of the texts have a guessed item.
 
     source: as of ``train.fit.fit``. Runs are kept in ``runs`` and reused, so that an interrupted measurement goes on.
     """
-    rows = []
     for share in settings.shares:
         for method, wanted in settings.methods(share).items():
             run = fit(source, wanted, runs / f"{Path(source).name}-{share:g}-{method.replace(' ', '-')}-{wanted.seed}")
@@ -68,8 +67,7 @@ def measure_labels(source: str, settings: LabelSettings, runs: Path) -> dict[str
             about["pseudo_labels"] = texts - len(run.array("zero_shot/texts"))  # which holds those that had a label
             for ranker in RANKERS:
                 metrics = {metric: dataclasses.asdict(rankers[ranker][metric]) for metric in METRICS}
-                rows.append({**about, "ranker": ranker, **metrics})
-    return {"source": source, "provenance": dataclasses.asdict(provenance()), "rows": rows}
+                record.add({**about, "ranker": ranker, **metrics})
 
 
 def labels_table(content: dict[str, Any]) -> Table:

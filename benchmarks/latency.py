@@ -52,9 +52,14 @@ class Samples:
     batch: int
     rounds_s: list[list[float]] = field(default_factory=list)
 
+    @property
+    def seconds(self) -> list[float]:
+        """All samples."""
+        return [sample for row in self.rounds_s for sample in row]
+
     def percentile_ms(self, percent: float) -> float:
         """A percentile of the latency over all samples, in milliseconds."""
-        return float(np.percentile([sample for row in self.rounds_s for sample in row], percent)) * 1e3
+        return float(np.percentile(self.seconds, percent)) * 1e3
 
     @property
     def texts_per_second(self) -> tuple[float, float, float]:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from benchmarks.latency import LatencySettings, Samples, held_out_reviews, measure_latency, ratios, read_texts
 from benchmarks.machine import provenance
+from benchmarks.percentiles import cells_ms
 from benchmarks.record import Record
 from benchmarks.stages import measure_stages
 from bertrec.bundle import Bundle
@@ -74,7 +75,7 @@ def latency_table(bundle: Bundle, samples: Sequence[Samples]) -> Table:
             table.add_row(
                 *((record.name, *quality) if position == 0 else ("",) * 4),
                 f"1 {row.workload}" if row.batch == 1 else f"{row.batch} {row.workload}",
-                *[f"{row.percentile_ms(percent):.2f}" for percent in (50, 95, 99)],
+                *cells_ms(row.seconds, (50, 95, 99)),
                 f"{median:.0f} ({slowest:.0f}–{fastest:.0f})",
                 faster.get((row.engine, row.workload, row.batch), "–"),
                 end_section=position == len(rows) - 1,

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from rich.table import Table
 
 from benchmarks.drive import PERCENTILES, Driven, Traffic, closed_loop, open_loop
+from benchmarks.percentiles import shown
 from benchmarks.ramp import climb
 from benchmarks.record import Record
 from benchmarks.servers import CACHE_MB, Executions, Served, edge, running, triton
@@ -182,10 +183,10 @@ def load_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             row["protocol"],
             load,
             f"{row['answers_per_s']:.1f}",
-            *["–" if value is None else f"{value:.1f}" for value in row["latency_ms"].values()],
+            *[shown(row["latency_ms"][f"p{percent:g}"], percent, row["answered"], ".1f") for percent in PERCENTILES],
             str(sum(row["errors"].values())),
             "–" if joined is None else f"{joined:.1f}",
-            f"{row['lag_ms']['p99']:.1f}",
+            shown(row["lag_ms"]["p99"], 99, row["answered"] + sum(row["errors"].values()), ".1f"),
         )
     table.caption = (
         "lag: of the generator, 99th percentile; ! the objective was missed at this rate, which is measured again: the second "

@@ -31,6 +31,7 @@ from benchmarks.beside import (
     served_window,
 )
 from benchmarks.budget import Budget, budget, started_threads
+from benchmarks.percentiles import NOT_SHOWN, carries
 from benchmarks.record import Record
 from benchmarks.servers import Served, triton
 from bertrec.bundle import REFERENCE_ENGINE, Bundle, fastest
@@ -164,7 +165,8 @@ def _local_ways(threads: int) -> dict[str, tuple[int, int, str]]:
 class Latency:
     """One way at batch 1, over rounds.
 
-    more_p50_ms, more_p95_ms: by how much it exceeds the better of the ways in-process, within rounds.
+    more_p50_ms, more_p95_ms: by how much it exceeds the better of the ways in-process, within rounds. fewest: requests
+    of a round.
     """
 
     p50_ms: Middle
@@ -172,6 +174,13 @@ class Latency:
     more_p50_ms: Middle
     more_p95_ms: Middle
     requests: int
+    fewest: int
+
+    @property
+    def p95_cells(self) -> tuple[str, str]:
+        """The p95 and by how much it is more, dashes where a round is too short for one."""
+        enough = carries(self.fewest, 95)
+        return (f"{self.p95_ms.value:.2f}", self.more_p95_ms.written()) if enough else (NOT_SHOWN, NOT_SHOWN)
 
 
 @dataclass(frozen=True)
@@ -222,7 +231,8 @@ def _latency(turns: Sequence[Mapping[str, Any]], way: str) -> Latency:
         Middle.of([percentile_ms(turn, way, percent) - (_least_ms(turn, percent) if less else 0.0) for turn in turns])
         for less, percent in ((False, 50), (False, 95), (True, 50), (True, 95))
     )
-    return Latency(p50, p95, more_p50, more_p95, sum(len(turn["seconds"][way]) for turn in turns))
+    requests = [len(turn["seconds"][way]) for turn in turns]
+    return Latency(p50, p95, more_p50, more_p95, sum(requests), min(requests))
 
 
 def _least_ms(turn: Mapping[str, Any], percent: float) -> float:
@@ -249,7 +259,7 @@ def overhead_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(title, justify="right")
     for engine, one in found(rows).items():
         for way, lone in one.latency.items():
-            times = (f"{lone.p50_ms.value:.2f}", f"{lone.p95_ms.value:.2f}", "–" if way in LOCAL else lone.more_p50_ms.written())
+            times = (f"{lone.p50_ms.value:.2f}", lone.p95_cells[0], "–" if way in LOCAL else lone.more_p50_ms.written())
             table.add_row(engine, f"{way}, one at a time", *times, "–", "–", "–", "–")
         for way, load in one.load.items():
             cpu = (f"{load.client_cpu_s.value:.2f}", f"{load.server_cpu_s.value:.2f}")

@@ -136,8 +136,8 @@ def _about(engine: str, figures: Found, content: Mapping[str, Any]) -> str:
                     (
                         way,
                         f"{one.p50_ms.value:.2f}",
-                        f"{one.p95_ms.value:.2f}",
-                        *(("–", "–") if way in LOCAL else (one.more_p50_ms.written(), one.more_p95_ms.written())),
+                        one.p95_cells[0],
+                        *(("–", "–") if way in LOCAL else (one.more_p50_ms.written(), one.p95_cells[1])),
                     )
                     for way, one in lone.items()
                 ],

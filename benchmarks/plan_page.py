@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.percentiles import shown
 from benchmarks.plan import ENOUGH_REQUESTS
 from bertrec.tensors import MAX_BATCH_SIZE
 
@@ -89,10 +90,13 @@ def _checked(check: Mapping[str, Any]) -> list[str]:
     ]
     for load in check["loads"]:
         cells = [f"{load['rate']:g}", f"{load['requests']:,}"]
-        for name in ("p50", "p99"):
+        for name, percent in (("p50", 50), ("p99", 99)):
             low, high = load["range"][name]
-            cells += [f"{load['measured'][name]:.1f}", f"{load['predicted'][name]:.1f} ({low:.1f}–{high:.1f})"]
-            cells.append(f"{load['error'][name]:+.0%}")
+            cells += [
+                shown(load["measured"][name], percent, load["requests"], ".1f"),
+                f"{load['predicted'][name]:.1f} ({low:.1f}–{high:.1f})",
+                shown(load["error"][name], percent, load["requests"], "+.0%"),
+            ]
         joined = load["texts_per_execution"]
         lines.append(
             _row(*cells, *["–" if joined[name] is None else f"{joined[name]:.1f}" for name in ("measured", "predicted")])

@@ -10,13 +10,11 @@ from typing import Any
 
 from benchmarks.edge import EdgeRun, EdgeSettings, edge_table, measure_edge
 from benchmarks.faults import SCENARIOS, FaultSettings, faults_page, faults_table, measure_faults
-from benchmarks.faults.outcome import row_of
+from benchmarks.faults.outcome import Outcome, row_of
 from benchmarks.latency import held_out_reviews, read_texts
-from benchmarks.machine import provenance
 from benchmarks.record import Record
 from bertrec.bundle import Bundle
 from train.progress import say, show
-from train.records import write_json
 
 NOT_AS_IT_SHOULD_BE = 1
 
@@ -32,6 +30,7 @@ def add_production(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     faults.add_argument("--overload-s", type=float, default=FaultSettings.overload_s, help="default: %(default)g")
     faults.add_argument("--output", type=Path, default=Path("benchmarks/results/faults.json"))
     faults.add_argument("--page", type=Path, default=Path("docs/faults.md"))
+    faults.set_defaults(run_recorded=_faults)
     edge = commands.add_parser("edge", help="opening time, memory and latency of a bundle in a process of its own")
     edge.add_argument("--bundle", required=True, type=Path, metavar="bundles/NAME")
     edge.add_argument("--texts", type=Path, help="one text a line; otherwise held-out reviews of the bundled data")
@@ -43,21 +42,25 @@ def add_production(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     edge.set_defaults(run_recorded=_edge)
 
 
-def faults(given: argparse.Namespace) -> int:
+def _faults(given: argparse.Namespace) -> int:
     """Returns 1 where something was not as it should be."""
     only = tuple(name.strip() for name in given.only.split(",") if name.strip())
     settings = FaultSettings(only=only, minutes=given.minutes, overload_s=given.overload_s)
-    outcomes = measure_faults(given.bundle, settings)
-    origin, fingerprint = provenance(), Bundle.open(given.bundle).fingerprint
-    for path in (given.output, given.page):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    measured = {one.name: row_of(one, command=origin.command, commit=origin.commit) for one in outcomes}
-    rows = [*{**(_earlier(given.output, fingerprint) if only else {}), **measured}.values()]
-    rows.sort(key=lambda row: list(SCENARIOS).index(row["name"]))
-    content = {"provenance": asdict(origin), "bundle": fingerprint, "settings": asdict(settings), "scenarios": rows}
-    write_json(given.output, content)
-    given.page.write_text(faults_page(content), encoding="utf-8")
-    show(faults_table(outcomes))
+    fingerprint = Bundle.open(given.bundle).fingerprint
+    rows = _earlier(given.output, fingerprint) if only else {}
+    record = Record(given.output, {"bundle": fingerprint, "settings": asdict(settings)}, name="scenarios")
+    origin, outcomes = record.content["provenance"], list[Outcome]()
+    try:
+        for one in measure_faults(given.bundle, settings):
+            outcomes.append(one)
+            rows[one.name] = row_of(one, command=origin["command"], commit=origin["commit"])
+            record.note(scenarios=[rows[name] for name in SCENARIOS if name in rows])
+        record.finish()
+    finally:
+        if outcomes:
+            show(faults_table(outcomes))
+    given.page.parent.mkdir(parents=True, exist_ok=True)
+    given.page.write_text(faults_page(record.content), encoding="utf-8")
     say(f"written to {given.output} and {given.page}")
     return NOT_AS_IT_SHOULD_BE if any(outcome.complaints for outcome in outcomes) else 0
 

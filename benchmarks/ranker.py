@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from benchmarks.record import Record
 from bertrec.engine import OnnxEngine
 from bertrec.errors import InvalidInput
 from bertrec.session_options import SessionOptions
@@ -62,8 +63,8 @@ class RankerSamples:
         return low, median, high
 
 
-def measure_ranker(settings: RankerSettings) -> list[RankerSamples]:
-    """Export both rankers, and time them in turns."""
+def measure_ranker(settings: RankerSettings, record: Record) -> None:
+    """Export both rankers, and time them in turns; ``record`` gets the samples of each batch size."""
     random = np.random.default_rng(settings.seed)
     items = {signal: _unit(random, settings.items, width) for signal, width in WIDTHS.items()}
     with TemporaryDirectory() as folder, progress("measuring the ranker", len(settings.batches) * settings.pairs) as advance:
@@ -71,7 +72,6 @@ def measure_ranker(settings: RankerSettings) -> list[RankerSamples]:
             _engine({TEXT_SIGNAL: items[TEXT_SIGNAL]}, Path(folder) / "text.onnx", settings.threads),
             _engine(items, Path(folder) / "all.onnx", settings.threads),
         ]
-        found = []
         for batch in settings.batches:
             samples = RankerSamples(batch, [], [])
             for turn in range(-settings.warm_up, settings.pairs):
@@ -84,8 +84,12 @@ def measure_ranker(settings: RankerSettings) -> list[RankerSamples]:
                     samples.text.append(seconds[0])
                     samples.all_signals.append(seconds[1])
                     advance()
-            found.append(samples)
-    return found
+            record.add({**asdict(samples), "ratio_quartiles": samples.ratio})
+
+
+def samples_of(rows: Sequence[Mapping[str, Any]]) -> list[RankerSamples]:
+    """What the rows of a record hold."""
+    return [RankerSamples(row["batch"], row["text"], row["all_signals"]) for row in rows]
 
 
 def ranker_table(samples: Sequence[RankerSamples], settings: RankerSettings) -> Table:

@@ -24,6 +24,7 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from benchmarks.bandwidth import Bandwidth, measure_bandwidth, written_against
+from benchmarks.percentiles import shown
 from benchmarks.record import Record
 from benchmarks.searches import FaissSearch, NumpySearch, Rows, ScanSearch, Search, Vectors, recall
 from bertrec.bundle import Bundle
@@ -244,7 +245,7 @@ def scale_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             f"{row['items']:,}",
             row["way"],
             f"{latency['p50']:.3f} ({latency['p25']:.3f}–{latency['p75']:.3f})",
-            f"{latency['p99']:.3f}",
+            shown(latency["p99"], 99, len(row["samples_ms"]), ".3f"),
             f"{row['recall_at_10']:.3f}",
             f"{row['identical']}/{row['queries']}",
             f"{row['needs_bytes'] / 1e6:.0f}",

@@ -89,12 +89,7 @@ def build_bundle(run: Run, output: Path, settings: BuildSettings = DEFAULT_BUILD
     networks = Networks(run)
     if settings.rules is not None:
         RuleBook.load(settings.rules)
-    wanted = (
-        parse_recipes(settings.engines, networks.structures)
-        if settings.engines
-        else default_recipes(settings.target, networks.structures)
-    )
-    recipes = list(dict.fromkeys([REFERENCE, *wanted]))
+    recipes = _recipes(settings, networks.structures)
     origin = made_by(run, recipes, settings)
     if (there := reusable(output, origin)) is not None:
         say(f"{output} is there already, exported from the same run: reused")
@@ -135,6 +130,7 @@ def build_bundle(run: Run, output: Path, settings: BuildSettings = DEFAULT_BUILD
                 dataset=dataset,
                 examples=examples,
                 target=settings.target,
+                plain=any(recipe.precision in FOR_TENSORRT for recipe in recipes),
                 budgets=settings.budgets,
                 room_bytes=_room(folder, settings),
             )
@@ -142,6 +138,12 @@ def build_bundle(run: Run, output: Path, settings: BuildSettings = DEFAULT_BUILD
         tensors = {model.name: asdict(model) for model in (ENCODER, RANKER, MATCHER, HEADS) if _there(engines, model.name)}
         seal(folder, dataclasses.replace(manifest, engines=engines, tensors=tensors))
     return Bundle.open(output)
+
+
+def _recipes(settings: BuildSettings, structures: Sequence[str]) -> list[Recipe]:
+    """What to build, the reference first."""
+    wanted = parse_recipes(settings.engines, structures) if settings.engines else default_recipes(settings.target, structures)
+    return list(dict.fromkeys([REFERENCE, *wanted]))
 
 
 def _manifest(run: Run, records: Sequence[EngineRecord], origin: Mapping[str, Any]) -> Manifest:

@@ -55,12 +55,14 @@ def add_matcher(
     examples: Examples,
     target: Target | None,
     budgets: Budgets,
+    plain: bool = False,
     room_bytes: int | None = None,
 ) -> list[EngineRecord]:
     """Write the run's matcher into a bundle that is being built; returns its engines' records, measured. None without a matcher.
 
     target: as for the encoder, the reference and the served engine are kept; at the edge the served one alone, and none where
-    it has no place in ``room_bytes``. Raises InvalidBundle where the export itself went wrong.
+    it has no place in ``room_bytes``.
+    plain: also the engine for TensorRT, which a GPU gets in any case. Raises InvalidBundle where the export itself went wrong.
     """
     loaded = load_matcher(run, attention="eager")
     if loaded is None:
@@ -76,7 +78,8 @@ def add_matcher(
     questions = pair_questions(run, matching, dataset=dataset, examples=examples)
     (folder / MATCHER_FOLDER).mkdir()
     calibration = _calibration(run, matching, examples)
-    records = _write(matcher, folder, calibration=calibration, portable=target is Target.EDGE, plain=target is Target.GPU)
+    plain |= target is Target.GPU
+    records = _write(matcher, folder, calibration=calibration, portable=target is Target.EDGE, plain=plain)
     records = gate_matcher(folder, _stamped(records, folder, run), questions, matcher=matcher, budgets=budgets)
     records = _shipped(folder, records, target, room_bytes)
     if any(record.file for record in records):

@@ -6,12 +6,13 @@
   models/{match,classify,embed}/…        the same; match and classify where the bundle has a matcher, and heads
   models/encoder/configs/*.pbtxt         models/encoder/<version>/model.onnx, or model.plan for the target gpu
   models/ranker/configs/*.pbtxt          models/ranker/<version>/model.onnx, or model.plan
-  models/{matcher,heads}/configs/*.pbtxt models/{matcher,heads}/<version>/model.onnx, where the bundle has them
+  models/{matcher,heads}/configs/*.pbtxt models/{matcher,heads}/<version>/…, the same, where the bundle has them
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -30,6 +31,7 @@ from bertrec.errors import InvalidBundle, InvalidInput
 from bertrec.fusion import SENTIMENT, Gates
 from bertrec.services import can_answer
 from bertrec.tensors import ENCODER, HEADS, MATCHER, RANKER
+from export.tensorrt.settings import BESIDE_THE_ENCODER
 from export.tensorrt.stamps import check_stamp, container_tag, rebuild_command
 
 log = logging.getLogger(__name__)
@@ -42,8 +44,6 @@ CONTAINER = "nvcr.io/nvidia/tritonserver:{tag}-py3"
 DEFAULT_TAG = "24.10"
 FUSED_DOMAIN = b"com.microsoft"
 GRAPH_SPEC = r" *graph_spec \{.*\}\n"
-COMPILED_RANKER = "fp32"
-"""The ranker is compiled in one precision: it is small, and ties between items are broken by the last digit."""
 
 
 class Target(str, Enum):
@@ -81,7 +81,7 @@ def assemble(bundle_folder: Path, output: Path, *, target: Target, engine: str |
         raise InvalidInput(f"version is {version}; accepted is a whole number of at least 1")
     bundle = Bundle.open(bundle_folder)
     engine = bundle.default_engine if engine is None else engine
-    engines = (*_engines(bundle, engine, target), *_readers(bundle))
+    engines = _engines(bundle, engine, target)
     commands = _commands(target, engines[0], _packages(bundle))
     wanted = Repository(bundle.manifest.fingerprint, _source(), target.value, engine, version, commands)
     if target is Target.GPU_ORT:
@@ -123,8 +123,8 @@ def _target(given: str) -> Target:
         raise InvalidInput(f"target is {given!r}; accepted are {', '.join(one.value for one in Target)}") from None
 
 
-def _engines(bundle: Bundle, engine: str, target: Target) -> tuple[EngineRecord, EngineRecord]:
-    """The records of the encoder and the ranker. Raises as :func:`assemble` says."""
+def _engines(bundle: Bundle, engine: str, target: Target) -> tuple[EngineRecord, ...]:
+    """The records of encoder and ranker, and of matcher and heads where there are. Raises as :func:`assemble` says."""
     encoder = bundle.engine(ENCODER.name, engine)
     if encoder.runtime == Runtime.TENSORRT_RTX.value:
         raise InvalidInput(
@@ -136,20 +136,41 @@ def _engines(bundle: Bundle, engine: str, target: Target) -> tuple[EngineRecord,
             raise InvalidInput(
                 f"{encoder.file} is an ONNX file, and the target gpu serves compiled engines. {_to_compile(bundle, encoder)}"
             )
-        ranker = bundle.engine(RANKER.name, f"{COMPILED_RANKER}{Path(encoder.file).suffix}")
-        _check_stamps(bundle, encoder, ranker)
-        return encoder, ranker
+        suffix = Path(encoder.file).suffix
+        others = [_of_standard_operators(bundle, model, encoder, suffix) for model in _beside_the_encoder(bundle)]
+        _check_stamps(bundle, encoder, others)
+        return encoder, *others
     if encoder.runtime != Runtime.ORT.value:
         raise InvalidInput(
             f"{encoder.file} is compiled by TensorRT; the target {target.value} serves ONNX files. Use --target gpu"
         )
-    return encoder, bundle.engine(RANKER.name, bundle.ranker_engine)
+    return encoder, *(
+        _of_standard_operators(bundle, model, encoder)
+        if target is Target.GPU_ORT and model == MATCHER.name
+        else bundle.engine(model, name)
+        for model, name in _beside_the_encoder(bundle).items()
+    )
 
 
-def _readers(bundle: Bundle) -> list[EngineRecord]:
-    """The records of the matcher and the heads, where the bundle has them: ONNX files for every target."""
-    names = {MATCHER.name: bundle.matcher_engine, HEADS.name: bundle.heads_engine}
-    return [bundle.engine(model, name) for model, name in names.items() if name is not None]
+def _beside_the_encoder(bundle: Bundle) -> dict[str, str]:
+    """Model → the engine that ONNX Runtime would use, of those that the bundle has."""
+    names = {RANKER.name: bundle.ranker_engine, MATCHER.name: bundle.matcher_engine, HEADS.name: bundle.heads_engine}
+    return {model: name for model, name in names.items() if name is not None}
+
+
+def _of_standard_operators(bundle: Bundle, model: str, encoder: EngineRecord, suffix: str = "") -> EngineRecord:
+    """A model's engine that TensorRT compiles, or, by its suffix, has compiled. Raises InvalidInput, saying what makes one."""
+    name = BESIDE_THE_ENCODER[model]
+    there = {one.name for one in bundle.manifest.engines if one.model == model and one.file}
+    if f"{name}{suffix}" in there:
+        return bundle.engine(model, f"{name}{suffix}")
+    steps = [] if name in there else ["python -m export build --run RUN --output NEW_BUNDLE --target gpu"]
+    steps += [rebuild_command(encoder, Runtime.TENSORRT, bundle.folder if name in there else "NEW_BUNDLE")] if suffix else []
+    without = "" if model == RANKER.name else f"; or leave it out of a bundle: --without {model}"
+    raise InvalidInput(
+        f"{bundle.folder} has no {model} engine {name}{suffix}; it has {', '.join(sorted(there))}. "
+        f"Make one: {' and then '.join(steps)} (docs/gpu.md){without}"
+    )
 
 
 def _to_compile(bundle: Bundle, encoder: EngineRecord) -> str:
@@ -161,9 +182,9 @@ def _to_compile(bundle: Bundle, encoder: EngineRecord) -> str:
     return f"Compile it on the GPU: {command} (docs/gpu.md); or assemble with --target gpu-ort"
 
 
-def _check_stamps(bundle: Bundle, encoder: EngineRecord, ranker: EngineRecord) -> None:
-    """Both are compiled from what lies in the bundle, by one TensorRT, for one kind of GPU, and for this container."""
-    for record in (encoder, ranker):
+def _check_stamps(bundle: Bundle, encoder: EngineRecord, others: Sequence[EngineRecord]) -> None:
+    """All are compiled from what lies in the bundle, by one TensorRT, for one kind of GPU, and for this container."""
+    for record in (encoder, *others):
         source = bundle.manifest.files.get(str(record.stamp.get("source")))
         check_stamp(
             record,
@@ -172,11 +193,11 @@ def _check_stamps(bundle: Bundle, encoder: EngineRecord, ranker: EngineRecord) -
             source_sha256=source.sha256 if source else "",
             bundle=bundle.folder,
         )
-    for what in ("version", "container", "compute_capabilities"):
-        if encoder.stamp[what] != ranker.stamp[what]:
+    for other, what in itertools.product(others, ("version", "container", "compute_capabilities")):
+        if encoder.stamp[what] != other.stamp[what]:
             raise InvalidBundle(
-                f"{encoder.file} and {ranker.file} were compiled for different things: {what} {encoder.stamp[what]} and "
-                f"{ranker.stamp[what]}. Compile both at once: {rebuild_command(encoder, Runtime.TENSORRT, bundle.folder)}"
+                f"{encoder.file} and {other.file} were compiled for different things: {what} {encoder.stamp[what]} and "
+                f"{other.stamp[what]}. Compile all at once: {rebuild_command(encoder, Runtime.TENSORRT, bundle.folder)}"
             )
 
 

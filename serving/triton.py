@@ -170,9 +170,9 @@ class TritonServer:
 
     def kill(self) -> None:
         """Kill the server and its stubs at once, as a crash would; then clean up as :meth:`stop` does."""
-        if self.is_alive():
+        if self.is_alive() and self._pid is not None:  # None: interrupted before the supervisor had said it
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+                os.killpg(self._pid, signal.SIGKILL)
         self.stop()
 
     def __enter__(self) -> TritonServer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,22 +62,20 @@ class FaultSettings:
                 raise InvalidInput(f"{name} is {getattr(self, name)}; accepted is a whole number from 1 to 1000")
 
 
-def measure_faults(bundle: Path, settings: FaultSettings) -> list[Outcome]:
-    """Run the scenarios, each on servers of its own. Raises InvalidBundle, ServerFailed and MissingDependency."""
+def measure_faults(bundle: Path, settings: FaultSettings) -> Iterator[Outcome]:
+    """Run the scenarios, each on servers of its own, one by one. Raises InvalidBundle, ServerFailed, MissingDependency."""
     Bundle.open(bundle)
     names = [name for name in SCENARIOS if not settings.only or name in settings.only]
     with tempfile.TemporaryDirectory(prefix="bertrec-faults-") as folder:
         base = Path(folder)
         repository = assemble(bundle, base / "repository", target=Target.CPU)
         known = Known(bundle)
-        outcomes = []
         with progress("faults", len(names)) as advance:
             for name in names:
                 own = base / name
                 own.mkdir()
-                outcomes.append(SCENARIOS[name](_stage(settings, bundle, repository, known, own)))
+                yield SCENARIOS[name](_stage(settings, bundle, repository, known, own))
                 advance(note=name)
-    return outcomes
 
 
 def _stage(settings: FaultSettings, bundle: Path, repository: Path, known: Known, folder: Path) -> Stage:

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.edge import WORDS
 from benchmarks.peers.measure import OFFLINE, REVIEW, WISH
+from benchmarks.percentiles import shown
 
 Content = Mapping[str, Any]
 NAMES = {OFFLINE: "throughput", WISH: "p50, one wish", REVIEW: "p50, one review"}
@@ -152,11 +153,12 @@ def _speed(name: str, speed: Mapping[str, Any], content: Content, way: str, best
     quality, peer = content["quality"][name], content["peers"][name]
     median, low, high = speed[OFFLINE][way]["texts_per_s"]
     single = [speed[workload][way] for workload in (WISH, REVIEW)]
+    asked = content["settings"]["rounds"] * content["settings"]["singly"]
     return (
         _shown(name, content),
         f"{median:,.0f} ({low:,.0f}–{high:,.0f})",
         "–" if best is None else f"{median / best:.2f}",
-        *(f"{one['p50_ms']:.2f}, {one['p95_ms']:.2f}" for one in single),
+        *(f"{one['p50_ms']:.2f}, {shown(one['p95_ms'], 95, asked)}" for one in single),
         f"{quality['ndcg_at_10']:.4f}",
         "–" if peer["fused"] else f"{quality['kept']:.1%}",
         f"{quality['cosine_mean']:.4f}" if "cosine_mean" in quality else "–",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.latency import Samples, ratios
+from benchmarks.percentiles import cells_ms
 from benchmarks.ranker import MOST_RATIO
 from benchmarks.report.drawing import COLOURS, DASHES, MARKS, decades, drawing, own_ids
 from benchmarks.report.parts import NOTHING, Content, Grid, Plot, Section, origin_of
@@ -131,8 +132,8 @@ def _latency_grid(content: Content, samples: Sequence[Samples]) -> Grid:
                 row.engine,
                 NOTHING if quality is None else f"{quality:.4f}",
                 f"{row.batch} × {row.workload}",
-                f"{sum(len(turn) for turn in row.rounds_s):,}",
-                *(f"{row.percentile_ms(percent):.2f}" for percent in (50, 95, 99)),
+                f"{len(row.seconds):,}",
+                *cells_ms(row.seconds, (50, 95, 99)),
                 f"{median:.0f} ({slowest:.0f}–{fastest:.0f})",
                 NOTHING if ratio is None else "{:.2f} ({:.2f}–{:.2f})".format(ratio["ratio"], *ratio["interval"]),
             ]

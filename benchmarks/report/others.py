@@ -10,6 +10,7 @@ import numpy as np
 from benchmarks.batching import summary
 from benchmarks.faults.outcome import lateness
 from benchmarks.peers.page import target_rows
+from benchmarks.percentiles import cells_ms, shown
 from benchmarks.report.drawing import COLOURS, drawing
 from benchmarks.report.engines import pareto_plot
 from benchmarks.report.parts import NOTHING, Content, Grid, Plot, Section, origin_of
@@ -105,7 +106,7 @@ def beside(content: Content, title: str, *, name: str, note: str) -> Section:
         else:
             loads.setdefault((row["engine"], row["way"]), []).append(row)
     single = [
-        [f"{engine}, {way}", f"{len(seconds):,}", *(f"{1e3 * np.percentile(seconds, percent):.2f}" for percent in (50, 95, 99))]
+        [f"{engine}, {way}", f"{len(seconds):,}", *cells_ms(seconds, (50, 95, 99))]
         for (engine, way), seconds in latencies.items()
     ]
     loaded = []
@@ -158,7 +159,14 @@ def plan(content: Content, title: str) -> Section:
             [
                 f"{load['rate']:g}",
                 f"{load['requests']:,}",
-                *(f"{load[which][name]:.1f}" for name in ("p50", "p99") for which in ("measured", "predicted")),
+                *(
+                    cell
+                    for percent in (50, 99)
+                    for cell in (
+                        shown(load["measured"][f"p{percent}"], percent, load["requests"], ".1f"),
+                        f"{load['predicted'][f'p{percent}']:.1f}",
+                    )
+                ),
             ]
             for load in row["check"]["loads"]
         ]

@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks.edge import EdgeRun
 from benchmarks.latency import Samples
+from benchmarks.percentiles import cells_ms, shown
 from benchmarks.ramp import kept_rates, told
 from benchmarks.report.engines import rates_of
 from benchmarks.report.others import END_TO_END, OURS, speed_rows
@@ -74,12 +75,12 @@ def _peers(content: Content) -> str:
 
 def _edge(content: Content) -> str:
     runs = [EdgeRun(**run) for run in content["runs"]]
-    p50, p99 = ([1e3 * float(np.percentile(run.seconds, percent)) for run in runs] for percent in (50, 99))
+    p50, p99 = (float(np.median([1e3 * np.percentile(run.seconds, percent) for run in runs])) for percent in (50, 99))
     open_s, rss_mb = np.median([run.open_s for run in runs]), np.median([run.rss_bytes for run in runs]) / 1e6
     counted = f"medians of {len(runs)} processes of {len(runs[0].seconds)} wishes of twelve words"
     return (
         f"In a process of its own (engine {runs[0].engine}; {counted}): opening the bundle takes {open_s:.2f} s, a wish "
-        f"{np.median(p50):.2f} ms (p99 {np.median(p99):.2f}), and the process has {rss_mb:.0f} MB."
+        f"{p50:.2f} ms (p99 {shown(p99, 99, len(runs[0].seconds))}), and the process has {rss_mb:.0f} MB."
     )
 
 
@@ -89,7 +90,7 @@ def _latency(content: Content) -> str:
         [
             row.engine,
             f"{row.batch} × {row.workload}",
-            *(f"{row.percentile_ms(percent):.2f}" for percent in (50, 95, 99)),
+            *cells_ms(row.seconds, (50, 95, 99)),
             "{1:.0f} ({0:.0f}–{2:.0f})".format(*row.texts_per_second),
         ]
         for row in samples
@@ -113,7 +114,7 @@ def _load(content: Content) -> str:
     closed = [row for row in content["rows"] if row["loop"] == "closed" and row["clients"] in SHOWN_CLIENTS]
     rows = [
         [f"{row['server']}, {row['protocol']}", str(row["clients"]), f"{row['answers_per_s']:.1f}"]
-        + ["–" if row["latency_ms"][name] is None else f"{row['latency_ms'][name]:.1f}" for name in ("p50", "p99")]
+        + [shown(row["latency_ms"][f"p{percent}"], percent, row["answered"], ".1f") for percent in (50, 99)]
         for row in closed
     ]
     found = kept_rates(content["rows"])
@@ -131,8 +132,7 @@ def _scale(content: Content) -> str:
         [
             f"{row['items']:,}",
             row["way"],
-            f"{row['latency_ms']['p50']:.3f}",
-            f"{row['latency_ms']['p99']:.3f}",
+            *(shown(row["latency_ms"][f"p{percent}"], percent, len(row["samples_ms"]), ".3f") for percent in (50, 99)),
             f"{row['recall_at_10']:.3f}",
             f"{row['needs_bytes'] / 1e6:,.0f}",
         ]

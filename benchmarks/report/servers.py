@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.bandwidth import written_against
 from benchmarks.edge import EdgeRun, edge_rows
+from benchmarks.percentiles import shown
 from benchmarks.perf_analyzer import AGREEING, MEASURES
 from benchmarks.ramp import counted
 from benchmarks.report.drawing import COLOURS, MARKS, decades, drawing, look
@@ -28,10 +29,10 @@ def load(content: Content, title: str) -> Section:
             f"{row['server']}, {row['protocol']}",
             f"{row['clients']} clients" if row["loop"] == "closed" else _rate(row),
             f"{row['answers_per_s']:.1f}",
-            *(NOTHING if row["latency_ms"][name] is None else f"{row['latency_ms'][name]:.1f}" for name in ("p50", "p90", "p99")),
+            *(shown(row["latency_ms"][f"p{percent}"], percent, row["answered"], ".1f") for percent in (50, 90, 99)),
             str(sum(row["errors"].values())),
             NOTHING if row["texts_per_execution"] is None else f"{row['texts_per_execution']:.1f}",
-            f"{row['lag_ms']['p99']:.1f}",
+            shown(row["lag_ms"]["p99"], 99, row["answered"] + sum(row["errors"].values()), ".1f"),
         ]
         for row in rows
     ]
@@ -111,7 +112,7 @@ def scale(content: Content, title: str) -> Section:
             f"{row['items']:,}",
             row["way"],
             "{p50:.3f} ({p25:.3f}–{p75:.3f})".format(**row["latency_ms"]),
-            f"{row['latency_ms']['p99']:.3f}",
+            shown(row["latency_ms"]["p99"], 99, len(row["samples_ms"]), ".3f"),
             f"{row['recall_at_10']:.3f}",
             f"{row['identical']} of {row['queries']}",
             f"{row['needs_bytes'] / 1e6:.0f}",

@@ -14,13 +14,19 @@ from bertrec.tensors import ENCODER, HEADS, MATCHER, RANKER, TEXT_SIGNAL
 from export.folder import written_whole
 from export.ranker import read_items
 from export.tensorrt.compiler import build_engine
-from export.tensorrt.settings import BuildSettings, Profile, encoder_profiles, heads_profiles, matcher_profiles, ranker_profiles
+from export.tensorrt.settings import (
+    BESIDE_THE_ENCODER,
+    BuildSettings,
+    Profile,
+    encoder_profiles,
+    heads_profiles,
+    matcher_profiles,
+    ranker_profiles,
+)
 from export.tensorrt.stamps import gpu_capability
 from train.progress import say
 
 SPECS = {spec.name: spec for spec in (ENCODER, RANKER, MATCHER, HEADS)}
-OTHERS = ((RANKER.name, "fp32"), (MATCHER.name, "plain"), (HEADS.name, "fp32"))
-"""What is compiled beside the encoder, of what the bundle has: engines of standard operators."""
 
 
 def compile_bundle(bundle: Bundle, output: Path, *, engines: Sequence[str], settings: BuildSettings) -> Bundle:
@@ -63,7 +69,8 @@ def _encoders(bundle: Bundle, names: Sequence[str]) -> list[EngineRecord]:
 def _others(bundle: Bundle) -> list[EngineRecord]:
     """The engines of the other models. Raises InvalidInput without a ranker, which every bundle has."""
     there = {(record.model, record.name) for record in bundle.manifest.engines if record.file}
-    return [bundle.engine(model, name) for model, name in OTHERS if (model, name) in there or model == RANKER.name]
+    wanted = BESIDE_THE_ENCODER.items()
+    return [bundle.engine(model, name) for model, name in wanted if (model, name) in there or model == RANKER.name]
 
 
 def _compile(bundle: Bundle, source: EngineRecord, folder: Path, settings: BuildSettings) -> EngineRecord:

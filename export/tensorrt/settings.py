@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bertrec.bundle import Runtime
 from bertrec.errors import InvalidInput
-from bertrec.tensors import BOOST, ENCODER, INTEREST_VECTOR, MATCHER, MAX_BATCH_SIZE, QUERY_VECTOR, ModelSpec
+from bertrec.tensors import BOOST, ENCODER, HEADS, INTEREST_VECTOR, MATCHER, MAX_BATCH_SIZE, QUERY_VECTOR, RANKER, ModelSpec
 from bertrec.text import BUCKETS
 
 COMPILERS = (Runtime.TENSORRT, Runtime.TENSORRT_RTX)
@@ -24,6 +24,10 @@ RTX_DEFAULT_CAPABILITIES = ("80+",)
 MIN_WORKSPACE_BYTES = 1 << 20
 OPT_BATCH_SIZE = 8
 """The batch that kernels are timed for: about what the batcher joins when sixteen clients ask at once."""
+
+BESIDE_THE_ENCODER = {RANKER.name: "fp32", MATCHER.name: "plain", HEADS.name: "fp32"}
+"""What is compiled with any encoder, where the bundle has it, and served with it: engines of standard operators. There is one
+precision of the ranker: it is small, and ties between items are broken by the last digit."""
 
 Shape = tuple[int, ...]
 
@@ -107,8 +111,9 @@ def encoder_profiles(max_tokens: int) -> tuple[Profile, ...]:
 
 
 def matcher_profiles(max_tokens: int, item_tokens: int) -> tuple[Profile, ...]:
-    """The same for texts with an item of up to ``item_tokens`` behind them."""
-    return _token_profiles(MATCHER, max_tokens + item_tokens)
+    """The same for texts with an item of up to ``item_tokens`` behind them, which are padded beyond that to the next bucket."""
+    longest = max_tokens + item_tokens
+    return _token_profiles(MATCHER, next((length for length in BUCKETS if length >= longest), longest))
 
 
 def heads_profiles(hidden: int) -> tuple[Profile, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 from benchmarks import engines
 from benchmarks.engines import Build, measure_engines, same_hashes
 from benchmarks.engines_page import engines_page
+from benchmarks.record import Record
 from bertrec.errors import InvalidInput
 from tests import tiny
+from tests.benchmarks.interrupting import interrupted
 from train.fit import fit
 from train.settings import PRESETS, Preset
 from train.students import StudentSettings, distil
@@ -88,7 +91,10 @@ def test_builds_are_timed_and_their_tables_kept(tiny_backbone: Path, tmp_path: P
     wanted = (Build("one", ("--engines", "fp32"), 1.0), Build("wrong", ("--engines", "fp64"), 1.0))
     monkeypatch.setattr(engines, "BUILDS", wanted)
     distil(run, StudentSettings("static", epochs=4, batch_size=16, learning_rate=1e-2))
-    content = measure_engines(run.folder, tmp_path / "bundles", tmp_path / "charts")
+    record = Record(tmp_path / "engines.json", {"run": run.name}, name="builds")
+    measure_engines(run.folder, tmp_path / "bundles", tmp_path / "charts", record)
+    content = record.content
+    assert json.loads((tmp_path / "engines.json").read_text())["builds"] == content["builds"]
     found, written = content["builds"], content["kinds"]["as-written"]["rankers"]
     assert written["fused"]["recall_at_10"]["value"] == 1.0
     assert written["static"]["recall_at_10"]["value"] > 0.9
@@ -103,4 +109,28 @@ def test_builds_are_timed_and_their_tables_kept(tiny_backbone: Path, tmp_path: P
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("")
     with pytest.raises(InvalidInput, match="is not empty"):
-        measure_engines(run.folder, tmp_path / "full", tmp_path / "charts")
+        measure_engines(run.folder, tmp_path / "full", tmp_path / "charts", record)
+
+
+INTERRUPTED = """
+import sys
+from benchmarks import engines
+from benchmarks.__main__ import main
+engines.BUILDS = (engines.Build("wrong", ("--engines", "fp64"), 1.0), engines.Build("one", ("--engines", "fp32"), 1.0))
+sys.exit(main())
+"""
+
+
+def test_an_interrupted_command_keeps_its_builds_and_leaves_none_running(tiny_backbone: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(PRESETS[Preset.QUICK], backbone=str(tiny_backbone))
+    run = fit(str(tiny.write_data(tmp_path / "data")), settings, tmp_path / "run")
+    bundles, output, page = tmp_path / "bundles", tmp_path / "engines.json", tmp_path / "engines.md"
+    page.write_text("the old one")
+    arguments = ["engines", "--run", str(run.folder), "--bundles", str(bundles), "--output", str(output), "--page", str(page)]
+    content, _ = interrupted(arguments, output, "builds", call=("-c", INTERRUPTED))
+    assert list(content["builds"]) == ["wrong"]
+    assert content["builds"]["wrong"]["error"].startswith("error: engine 'fp64' is unknown")
+    assert page.read_text() == "the old one"
+    assert list(bundles.iterdir()) == []
+    calls = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not [call for call in calls if str(bundles).encode() in call]

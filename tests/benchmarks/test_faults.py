@@ -17,7 +17,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.faults import FaultSettings, Outcome, faults_page, measure_faults, network, servers, starved
+from benchmarks.faults import FaultSettings, Outcome, faults_page, measure_faults, network, scenarios, servers, starved
 from benchmarks.faults.asking import Asker, Known
 from benchmarks.faults.outcome import lateness, outcome_of, row_of
 from benchmarks.faults.processes import Confined
@@ -26,6 +26,7 @@ from benchmarks.faults.stage import Stage
 from benchmarks.machine import provenance
 from client import Recommender, ServedBy
 from serving.triton import TritonServer
+from tests.benchmarks.interrupting import interrupted
 from tests.client.fakes import FakeBackend
 from tests.serving.processes import wait_until
 
@@ -198,6 +199,26 @@ def test_the_command_writes_the_result_and_the_page(tiny_bundle: Path, tmp_path:
     output.write_text(json.dumps({**content, "bundle": "another"}))
     assert main(["faults", *given]) == 0
     assert [row["name"] for row in json.loads(output.read_text())["scenarios"]] == ["flipped"]
+
+
+def test_an_interrupted_command_keeps_its_scenarios_and_those_of_before(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, page = tmp_path / "faults.json", tmp_path / "faults.md"
+    given = ["faults", "--bundle", str(tiny_bundle), "--output", str(output), "--page", str(page)]
+    content, printed = interrupted([*given, "--only", "flipped,steady", "--minutes", "60"], output, "scenarios")
+    (flipped,) = content["scenarios"]
+    assert (flipped["name"], flipped["refused"]) == ("flipped", {"InvalidBundle": flipped["calls"]})
+    assert "flipped" in printed
+    assert not page.exists()
+    output.write_text(json.dumps({**content, "scenarios": [{**flipped, "name": "killed", "command": "an earlier one"}]}))
+    content, _ = interrupted([*given, "--only", "flipped,steady", "--minutes", "60"], output, "scenarios", least=2)
+    assert [row["name"] for row in content["scenarios"]] == ["killed", "flipped"]
+    assert [row["command"] == "an earlier one" for row in content["scenarios"]] == [True, False]
+    before = output.read_bytes()
+    monkeypatch.setitem(scenarios.SCENARIOS, "stub", MagicMock(side_effect=KeyboardInterrupt))  # type: ignore[arg-type]  # a dict
+    assert main([*given, "--only", "stub"]) == 130
+    assert output.read_bytes() == before
 
 
 def test_what_is_not_as_it_should_be_is_said() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from benchmarks.labels import RANKERS, LabelSettings, labels_page, labels_table, measure_labels
+from benchmarks.record import Record
 from bertrec.errors import InvalidInput
 from tests import tiny
 from train.settings import PRESETS, Preset
@@ -18,8 +20,10 @@ from train.settings import PRESETS, Preset
 def test_every_share_is_measured_with_every_method(tiny_backbone: Path, tmp_path: Path) -> None:
     data = tiny.write_data(tmp_path / "checkerboard", per_item=4)
     base = dataclasses.replace(PRESETS[Preset.QUICK], backbone=str(tiny_backbone), max_minutes=None, confidence=0.05)
-    content = measure_labels(str(data), LabelSettings(base, (0.3, 1.0)), tmp_path / "runs")
-    rows = content["rows"]
+    record = Record(tmp_path / "labels.json", {"source": str(data)})
+    measure_labels(str(data), LabelSettings(base, (0.3, 1.0)), tmp_path / "runs", record)
+    rows, content = record.rows, record.content
+    assert json.loads((tmp_path / "labels.json").read_text())["rows"] == rows
     assert len(rows) == (4 + 3) * len(RANKERS)
     texts = {row["share"]: row["texts"] for row in rows if row["method"] == "labels alone"}
     assert texts[0.3] < texts[1.0]

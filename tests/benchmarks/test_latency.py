@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.latency import Samples, held_out_reviews, of_length, ratios
-from tests.serving.processes import ROOT, heed_ctrl_c
+from tests.benchmarks.interrupting import interrupted
 
 
 def test_every_sample_of_every_engine_is_kept(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,21 +48,8 @@ def test_an_interrupted_run_keeps_its_samples(tiny_bundle: Path, tmp_path: Path)
     texts, output = tmp_path / "texts.txt", tmp_path / "latency.json"
     texts.write_text("a green gown\na denim dress\n")
     arguments = ["latency", "--bundle", str(tiny_bundle), "--output", str(output), "--texts", str(texts)]
-    command = [sys.executable, "-m", "benchmarks", *arguments, "--rounds", "1000000", "--threads", "1"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_ctrl_c) as process:
-        try:
-            until = time.monotonic() + 60.0
-            while not (output.exists() and json.loads(output.read_text())["samples"]) and time.monotonic() < until:
-                time.sleep(0.05)
-            process.send_signal(signal.SIGINT)
-            out, error = process.communicate(timeout=30.0)
-        finally:
-            process.kill()
-    assert process.returncode == 130
-    assert b"what was measured is kept" in error
-    assert b"p99" in out
-    written = json.loads(output.read_text())
-    assert written["complete"] is False
+    written, out = interrupted([*arguments, "--rounds", "1000000", "--threads", "1"], output, "samples")
+    assert "p99" in out
     assert {row["engine"] for row in written["samples"]} == {"fp32", "int8"}
     assert all(len(turn) > 0 for row in written["samples"] for turn in row["rounds_s"])
 

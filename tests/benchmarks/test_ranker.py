@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.ranker import RankerSamples, RankerSettings, ranker_table
+from tests.benchmarks.interrupting import interrupted
 from train.progress import show
 
 
@@ -23,6 +24,7 @@ def test_both_rankers_are_timed_pair_by_pair(tmp_path: Path, capsys: pytest.Capt
     assert written["provenance"]["versions"]["onnxruntime"]
     low, median, high = written["samples"][0]["ratio_quartiles"]
     assert low <= median <= high
+    assert written["complete"]
     assert "ranking 300 items" in capsys.readouterr().out
 
 
@@ -40,3 +42,12 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path, capsys: pytest.Captu
     assert main(["ranker", "--items", "0", "--output", str(tmp_path / "ranker.json")]) == 2
     assert "items is 0; accepted is 1 or more" in capsys.readouterr().err
     assert not (tmp_path / "ranker.json").exists()
+
+
+def test_an_interrupted_run_keeps_the_batch_sizes_that_it_has(tmp_path: Path) -> None:
+    output, pairs = tmp_path / "ranker.json", 2_000
+    content, printed = interrupted(
+        ["ranker", "--items", "300", "--pairs", str(pairs), "--output", str(output)], output, "samples"
+    )
+    assert [(row["batch"], len(row["text"]), len(row["all_signals"])) for row in content["samples"]] == [(1, pairs, pairs)]
+    assert "ranking 300 items" in printed

@@ -110,6 +110,8 @@ def test_a_cpu_gets_reference_and_choice_a_gpu_the_plain_one_too(whole_run: Run,
     gpu = build_bundle(whole_run, tmp_path / "gpu", BuildSettings("fp32,plain", target=Target.GPU, budgets=LENIENT))
     assert {path.name for path in (gpu.folder / "matcher").iterdir()} == {"fp32.onnx", "plain.onnx", "matching.json"}
     assert {node.domain for node in onnx.load(str(gpu.engine_path("matcher", "plain"))).graph.node} == {""}
+    untargeted = build_bundle(whole_run, tmp_path / "any", BuildSettings("fp32,plain", budgets=LENIENT))
+    assert {name for name, record in by_name(untargeted).items() if record.file} == {"fp32", "int8", "plain"}
 
 
 def test_the_edge_gets_the_matcher_where_it_fits_and_always_the_heads(whole_run: Run, tmp_path: Path) -> None:

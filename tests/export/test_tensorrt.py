@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import shutil
@@ -26,7 +27,9 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from bertrec.bundle import Bundle, EngineRecord, Runtime, seal
 from bertrec.errors import InvalidBundle, InvalidInput, MissingDependency
+from bertrec.matching import pair_batches
 from bertrec.tensors import ENCODER, RANKER
+from bertrec.text import Tokens
 from export.encoder import export_plain
 from export.ranker import export_ranker
 from export.tensorrt import compiler, graphs
@@ -36,6 +39,7 @@ from export.tensorrt.graphs import check_graph
 from export.tensorrt.settings import (
     BuildSettings,
     encoder_profiles,
+    matcher_profiles,
     ranker_profiles,
 )
 from export.tensorrt.stamps import gpu_capability
@@ -93,12 +97,21 @@ def test_a_matcher_and_heads_are_compiled_where_a_bundle_has_them(tiny_backbone:
         assert (compiled.folder / record.file).read_bytes().startswith(RTX_MAGIC)
         assert (record.runtime, record.verdict) == ("tensorrt_rtx", "unmeasured")
     assert compiled.engine("heads", "fp32.rtx").stamp["profiles"] == [{"interest_vector": [[1, 32], [8, 32], [64, 32]]}]
-    # 64 tokens of the text and 8 of the item
-    lengths = [(1, 16), (17, 32), (33, 64), (65, 72)]
+    # 64 tokens of the text and 8 of the item, which are padded to the next bucket
+    lengths = [(1, 16), (17, 32), (33, 64), (65, 128)]
     names = ("input_ids", "attention_mask", "token_type_ids")
     wanted = [dict.fromkeys(names, [[1, least], [8, most], [64, most]]) for least, most in lengths]
     assert compiled.engine("matcher", "plain.rtx").stamp["profiles"] == wanted
     assert (compiled.matcher_engine, compiled.heads_engine) == ("fp32", "fp32")
+
+
+@pytest.mark.parametrize(("max_tokens", "item_tokens"), [(64, 24), (64, 8), (128, 24), (512, 24), (40, 24)])
+def test_a_plan_of_the_matcher_takes_every_pair_as_serving_pads_it(max_tokens: int, item_tokens: int) -> None:
+    profiles = [one.shapes["input_ids"] for one in matcher_profiles(max_tokens, item_tokens)]
+    for text, item in itertools.product(range(2, max_tokens + 1), (0, 2, item_tokens)):
+        ((_, inputs),) = pair_batches([Tokens([5] * text)], [[6] * item])
+        tokens = inputs["input_ids"].shape[1]
+        assert any(least[1] <= tokens <= most[1] for least, _, most in profiles), (text, item, tokens)
 
 
 def test_a_stamp_says_what_from_what_with_and_what_for(bundle: Bundle, compiled: Bundle) -> None:

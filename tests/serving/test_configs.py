@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ from tritonclient.grpc import model_config_pb2
 
 from bertrec.onefile import ONEFILE
 from bertrec.tensors import ALL_MODELS, ENCODER, HEADS, MATCHER, MAX_BATCH_SIZE, QUESTIONS, RANKER, ModelSpec, TensorSpec
-from export.tensorrt.settings import encoder_profiles, ranker_profiles
+from bertrec.text import BUCKETS
+from export.tensorrt.settings import Profile, encoder_profiles, heads_profiles, matcher_profiles, ranker_profiles
 from serving.assemble import TEMPLATES, Target
 
+MATCHER_PROFILES = matcher_profiles(64, 24)
+"""Of the defaults of FitSettings and MatcherSettings."""
 CONFIGS = [(spec, target) for spec in ALL_MODELS for target in Target]
 
 # https://github.com/triton-inference-server/onnxruntime_backend/blob/r24.10/README.md, of those that are used here.
@@ -90,10 +94,11 @@ def test_engines_run_where_the_target_says_and_python_models_on_the_cpu(target: 
 
 
 @pytest.mark.parametrize("target", Target)
-def test_matcher_and_heads_are_the_same_onnx_files_for_every_target(target: Target) -> None:
+def test_matcher_and_heads_are_plans_for_the_gpu_and_onnx_files_for_the_others(target: Target) -> None:
+    wanted = ("tensorrt", "model.plan") if target is Target.GPU else ("onnxruntime", "model.onnx")
     for spec in (MATCHER, HEADS):
         config = config_of(spec, target)
-        assert (config.backend, config.default_model_filename) == ("onnxruntime", "model.onnx")
+        assert (config.backend, config.default_model_filename) == wanted
         kind = config.instance_group[0].kind
         assert (kind == model_config_pb2.ModelInstanceGroup.KIND_CPU) == (target is Target.CPU)
         assert all(set(sample.inputs) == {tensor.name for tensor in spec.inputs} for sample in config.model_warmup)
@@ -106,34 +111,48 @@ def test_the_configs_of_a_python_model_differ_in_comments_only(spec: ModelSpec) 
 
 def test_plans_are_served_with_a_profile_for_each_length() -> None:
     """As many as a plan for 64 tokens has, FitSettings' default; the assembling writes as many as the plan at hand has."""
-    for spec, profiles in ((ENCODER, encoder_profiles(64)), (RANKER, ranker_profiles(100, 1_000))):
+    plans = {
+        ENCODER: encoder_profiles(64),
+        RANKER: ranker_profiles(100, 1_000),
+        MATCHER: MATCHER_PROFILES,
+        HEADS: heads_profiles(9),
+    }
+    for spec, profiles in plans.items():
         (group,) = config_of(spec, Target.GPU).instance_group
         assert list(group.profile) == [str(index) for index in range(len(profiles))]
         assert all(shapes[2][0] == MAX_BATCH_SIZE for one in profiles for shapes in one.shapes.values())
 
 
 def test_warm_up_fits_the_profiles_of_a_plan() -> None:
-    largest = encoder_profiles(64)[-1].shapes["input_ids"][2]
-    for sample in config_of(ENCODER, Target.GPU).model_warmup:
-        assert (sample.batch_size, sample.inputs["input_ids"].dims[0]) <= largest
+    for spec, profiles in ((ENCODER, encoder_profiles(64)), (MATCHER, MATCHER_PROFILES)):
+        rows, tokens = profiles[-1].shapes["input_ids"][2]
+        for sample in config_of(spec, Target.GPU).model_warmup:
+            assert sample.batch_size <= rows
+            assert sample.inputs["input_ids"].dims[0] <= tokens
 
 
-def test_the_encoder_of_gpu_ort_is_compiled_by_tensorrt_in_half_precision_and_never_from_a_stale_cache() -> None:
-    (accelerator,) = config_of(ENCODER, Target.GPU_ORT).optimization.execution_accelerators.gpu_execution_accelerator
+@pytest.mark.parametrize("spec", [ENCODER, MATCHER])
+def test_a_bert_of_gpu_ort_is_compiled_by_tensorrt_in_half_precision_and_never_from_a_stale_cache(spec: ModelSpec) -> None:
+    (accelerator,) = config_of(spec, Target.GPU_ORT).optimization.execution_accelerators.gpu_execution_accelerator
     assert accelerator.name == "tensorrt"
     assert set(accelerator.parameters) == TENSORRT_PARAMETERS
     assert accelerator.parameters["precision_mode"] == "FP16"
     assert accelerator.parameters["trt_engine_cache_enable"] == "0"
-    assert accelerator.parameters["trt_profile_max_shapes"].startswith(f"input_ids:{MAX_BATCH_SIZE}x")
-    assert not config_of(ENCODER, Target.GPU).optimization.HasField("execution_accelerators")
+    for bound in ("min", "opt", "max"):
+        shapes = dict(one.split(":") for one in accelerator.parameters[f"trt_profile_{bound}_shapes"].split(","))
+        assert set(shapes) == {tensor.name for tensor in spec.inputs}
+        assert len(set(shapes.values())) == 1
+    assert accelerator.parameters["trt_profile_max_shapes"].startswith(f"input_ids:{MAX_BATCH_SIZE}x{BUCKETS[-1]}")
+    assert not config_of(spec, Target.GPU).optimization.HasField("execution_accelerators")
 
 
-def test_a_cuda_graph_is_of_one_text_at_a_length_that_texts_are_padded_to() -> None:
-    cuda = config_of(ENCODER, Target.GPU).optimization.cuda
-    ends = [one.shapes["input_ids"][2][1] for one in encoder_profiles(64)]
+@pytest.mark.parametrize(("spec", "profiles"), [(ENCODER, encoder_profiles(64)), (MATCHER, MATCHER_PROFILES)])
+def test_a_cuda_graph_is_of_one_text_at_a_length_that_texts_are_padded_to(spec: ModelSpec, profiles: Sequence[Profile]) -> None:
+    cuda = config_of(spec, Target.GPU).optimization.cuda
+    ends = [one.shapes["input_ids"][2][1] for one in profiles]
     assert cuda.graphs
     assert [list(one.input["input_ids"].dim) for one in cuda.graph_spec] == [[end] for end in ends]
-    assert all(one.batch_size == 1 and set(one.input) == {tensor.name for tensor in ENCODER.inputs} for one in cuda.graph_spec)
+    assert all(one.batch_size == 1 and set(one.input) == {tensor.name for tensor in spec.inputs} for one in cuda.graph_spec)
 
 
 @pytest.mark.parametrize("target", Target)

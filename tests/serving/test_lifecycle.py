@@ -14,6 +14,7 @@ import textwrap
 import urllib.request
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -22,6 +23,7 @@ from bertrec.bundle import Bundle
 from bertrec.errors import InvalidInput, MissingDependency, ServerFailed
 from bertrec.tensors import ANSWER, ENCODER, MODELS, OPTIONS, RECOMMEND, TEXT
 from serving import _installation, _supervise
+from serving import triton as triton_module
 from serving.assemble import MODELS_FOLDER, Target, assemble
 from serving.triton import TritonServer
 from tests.serving.asking import ask, edge, infer, strings, texts_per_execution
@@ -53,6 +55,15 @@ def test_it_listens_on_loopback_alone(triton: TritonServer) -> None:
     for url in (triton.grpc_url, triton.http_url, triton.metrics_url):
         port = int(url.split(":")[2].split("/")[0])
         assert listening[f"{port:04X}"] in ("0100007F", "0000000000000000FFFF00000100007F")
+
+
+def test_ctrl_c_before_the_server_has_a_process_id_stays_ctrl_c(triton_repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_module, "int", MagicMock(side_effect=KeyboardInterrupt), raising=False)  # which reads the id
+    server, before = TritonServer(triton_repository), regions()
+    with pytest.raises(KeyboardInterrupt):
+        server.start()
+    assert not server.is_alive()
+    assert regions() == before
 
 
 def test_kill_and_stop_leave_nothing_and_the_ports_are_free_again(triton_repository: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,26 @@ from bertrec.bundle import Bundle, EngineRecord, Runtime, seal
 from bertrec.errors import InvalidBundle, InvalidInput
 from export.encoder import export_plain
 from export.tensorrt.bundles import compile_bundle
-from export.tensorrt.settings import BuildSettings, HardwareCompatibility, encoder_profiles, ranker_profiles
+from export.tensorrt.settings import (
+    BuildSettings,
+    HardwareCompatibility,
+    encoder_profiles,
+    heads_profiles,
+    matcher_profiles,
+    ranker_profiles,
+)
 from export.tensorrt.stamps import CONTAINER_VARIABLES, make_stamp
 from serving.assemble import Target, assemble, describe
+from tests import tiny
 from train.encoder import Encoder
 
+PROFILES = {
+    "encoder": encoder_profiles(128),
+    "ranker": ranker_profiles(10, 20),
+    "matcher": matcher_profiles(64, 8),
+    "heads": heads_profiles(32),
+}
+ALL_PLANS = {"encoder": "fp32", "ranker": "fp32", "matcher": "plain", "heads": "fp32"}
 PLAN = b"a plan can be compiled on a GPU alone, and nothing here looks into it"
 
 
@@ -28,13 +43,20 @@ PLAN = b"a plan can be compiled on a GPU alone, and nothing here looks into it"
 def planned(tiny_bundle: Path, tmp_path: Path) -> Callable[..., Path]:
     """Writes a bundle with .plan files, stamped as TensorRT's compiler stamps them for 128 tokens; changes: of the stamps."""
 
-    def write(name: str = "planned", *, encoder: dict[str, Any] | None = None, both: dict[str, Any] | None = None) -> Path:
-        folder = shutil.copytree(tiny_bundle, tmp_path / name)
-        manifest = Bundle.open(tiny_bundle).manifest
+    def write(
+        name: str = "planned",
+        *,
+        of: Path = tiny_bundle,
+        plans: Mapping[str, str] = {"encoder": "fp32", "ranker": "fp32"},  # noqa: B006  # nobody changes it
+        encoder: dict[str, Any] | None = None,
+        both: dict[str, Any] | None = None,
+    ) -> Path:
+        folder = shutil.copytree(of, tmp_path / name)
+        manifest = Bundle.open(of).manifest
         settings = BuildSettings(Runtime.TENSORRT, hardware_compatibility=HardwareCompatibility.AMPERE_PLUS, container="24.10")
         records = []
-        for model, changes in (("encoder", encoder or {}), ("ranker", {})):
-            source, file = f"{model}/fp32.onnx", f"{model}/fp32.plan"
+        for model, engine in plans.items():
+            source, file = f"{model}/{engine}.onnx", f"{model}/{engine}.plan"
             (folder / file).write_bytes(PLAN + model.encode())
             stamp = make_stamp(
                 settings,
@@ -42,10 +64,11 @@ def planned(tiny_bundle: Path, tmp_path: Path) -> Callable[..., Path]:
                 source=source,
                 source_sha256=manifest.files[source].sha256,
                 precision="fp32",
-                profiles=encoder_profiles(128) if model == "encoder" else ranker_profiles(10, 20),
+                profiles=PROFILES[model],
             )
-            stamp |= changes | (both or {})
-            records.append(EngineRecord(model, "fp32.plan", file, "fp32", runtime="tensorrt", stamp=stamp, verdict="unmeasured"))
+            stamp |= ((encoder or {}) if model == "encoder" else {}) | (both or {})
+            stamped = {"runtime": "tensorrt", "stamp": stamp, "verdict": "unmeasured"}
+            records.append(EngineRecord(model, f"{engine}.plan", file, "fp32", **stamped))
         seal(folder, dataclasses.replace(manifest, engines=(*manifest.engines, *records)))
         return folder
 
@@ -92,6 +115,71 @@ def test_plans_are_served_by_the_target_gpu_with_every_profile_and_in_their_cont
     commands = describe(output).commands
     assert "nvcr.io/nvidia/tritonserver:25.01-py3" in commands["docker"]
     assert commands["tritonserver"].endswith("--model-config-name=gpu")
+
+
+@pytest.fixture
+def whole_bundle(tiny_backbone: Path, tmp_path: Path) -> Path:
+    """With a matcher and heads."""
+    return tiny.write_bundle(tmp_path / "whole", tiny_backbone, matcher=True, heads=True)
+
+
+def without(bundle: Path, folder: Path, file: str) -> Path:
+    """A copy that lacks an engine."""
+    shutil.copytree(bundle, folder)
+    (folder / file).unlink()
+    manifest = Bundle.open(bundle).manifest
+    seal(folder, dataclasses.replace(manifest, engines=tuple(one for one in manifest.engines if one.file != file)))
+    return folder
+
+
+def test_matcher_and_heads_are_served_by_their_plans_too(
+    planned: Callable[..., Path], whole_bundle: Path, tmp_path: Path
+) -> None:
+    folder = planned(of=whole_bundle, plans=ALL_PLANS)
+    models = assemble(folder, tmp_path / "out", target=Target.GPU, engine="fp32.plan") / "models"
+    assert not list(models.rglob("*.onnx"))
+    for model in ("matcher", "heads"):
+        assert (models / model / "1/model.plan").read_bytes() == PLAN + model.encode()
+        config = text_format.Parse((models / model / "configs/gpu.pbtxt").read_text(), model_config_pb2.ModelConfig())
+        assert list(config.instance_group[0].profile) == [str(index) for index in range(len(PROFILES[model]))]
+    graphs = text_format.Parse((models / "matcher/configs/gpu.pbtxt").read_text(), model_config_pb2.ModelConfig())
+    inputs = ("input_ids", "attention_mask", "token_type_ids")
+    assert [{name: list(shape.dim) for name, shape in one.input.items()} for one in graphs.optimization.cuda.graph_spec] == [
+        dict.fromkeys(inputs, [length]) for length in (16, 32, 64, 128)
+    ]
+
+
+@pytest.mark.parametrize("model", ["matcher", "heads"])
+def test_a_model_that_was_not_compiled_is_refused_with_the_command(
+    planned: Callable[..., Path], whole_bundle: Path, tmp_path: Path, model: str
+) -> None:
+    plans = {name: engine for name, engine in ALL_PLANS.items() if name != model}
+    with pytest.raises(
+        InvalidInput,
+        match=rf"no {model} engine {ALL_PLANS[model]}\.plan; it has .*Make one: python -m export tensorrt .*--without {model}",
+    ):
+        assemble(planned(of=whole_bundle, plans=plans), tmp_path / "out", target=Target.GPU, engine="fp32.plan")
+    stale = planned("stale", of=whole_bundle, plans=ALL_PLANS, encoder={"version": "10.4.0"})
+    with pytest.raises(InvalidBundle, match=r"encoder/fp32\.plan and \w+/\w+\.plan were compiled for different things"):
+        assemble(stale, tmp_path / "out", target=Target.GPU, engine="fp32.plan")
+
+
+def test_gpu_ort_serves_the_matcher_of_standard_operators_though_another_is_chosen(
+    whole_bundle: Path, planned: Callable[..., Path], tmp_path: Path
+) -> None:
+    assert Bundle.open(whole_bundle).matcher_engine == "fp32"
+    for target, engine in ((Target.GPU_ORT, "plain"), (Target.CPU, "fp32")):
+        served = assemble(whole_bundle, tmp_path / target.value, target=target) / "models/matcher/1/model.onnx"
+        assert served.read_bytes() == (whole_bundle / f"matcher/{engine}.onnx").read_bytes()
+    lacking = without(whole_bundle, tmp_path / "lacking", "matcher/plain.onnx")
+    build = "python -m export build --run RUN --output NEW_BUNDLE --target gpu"
+    with pytest.raises(InvalidInput, match=rf"no matcher engine plain; it has fp32\. Make one: {build} \(docs"):
+        assemble(lacking, tmp_path / "out", target=Target.GPU_ORT)
+    plans = {name: engine for name, engine in ALL_PLANS.items() if name != "matcher"}
+    both = f"{build} and then python -m export tensorrt --bundle NEW_BUNDLE .* --engine fp32 --runtime tensorrt"
+    with pytest.raises(InvalidInput, match=rf"no matcher engine plain\.plan; .*Make one: {both}"):
+        assemble(planned(of=lacking, plans=plans), tmp_path / "out", target=Target.GPU, engine="fp32.plan")
+    assert not (tmp_path / "out").exists()
 
 
 def test_version_compatible_plans_are_served_as_such(planned: Callable[..., Path], tmp_path: Path) -> None:
