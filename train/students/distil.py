@@ -48,6 +48,7 @@ from train.students.contract import (
 from train.students.margins import Margins, margins_of, matcher_fingerprint
 from train.students.static import StaticEncoder, frequent_pairs
 from train.students.teacher import Lessons, prepare_lessons
+from train.students.unlabelled import fingerprint_of, read_texts, unlabelled_texts
 
 JUDGING_TEXTS = 2_500
 """Validation texts that the passes are compared by."""
@@ -57,21 +58,27 @@ IMPORTANCE_TEXTS = 1_024
 """Training texts by which heads and units are weighed before pruning."""
 
 
-def distil(run: Run, settings: StudentSettings) -> Student:
+def distil(run: Run, settings: StudentSettings, *, texts: Path | None = None) -> Student:
     """Train a student of the run's encoder, and leave it in the run's folder ``students``.
 
     A finished one of the same settings is returned as it is; an interrupted one continues from its checkpoint.
-    Raises InvalidRun where a student of that name was trained otherwise, InvalidInput for one that the encoder cannot have.
+    texts: a file of texts to learn from without an item, one a line.
+    Raises InvalidRun where a student of that name was trained otherwise, InvalidInput for one that the encoder cannot have,
+    InvalidData for ``texts`` that cannot be learned from.
     """
     started = time.monotonic()
     folder = run.folder / STUDENTS_FOLDER / settings.name
     wanted: dict[str, object] = {"settings": json.loads(json.dumps(asdict(settings))), "teacher": teacher_fingerprint(run)}
     if settings.margin_weight:
         wanted["matcher"] = matcher_fingerprint(run)
+    given = [] if texts is None else read_texts(texts)
+    if given:
+        wanted["texts"] = fingerprint_of(given)
     if (folder / STUDENT_FILE).is_file():
         return _reused(open_student(folder), wanted)
     dataset = run_dataset(run)
     examples = run_examples(run, dataset)
+    unlabelled = unlabelled_texts(run, dataset, examples, given)
     judge = Judge.of(run, examples)
     began = time.monotonic()
     margins = _margins(run, dataset, examples, judge, settings)
@@ -81,7 +88,7 @@ def distil(run: Run, settings: StudentSettings) -> Student:
     teacher = Encoder.load(run.encoder_folder)
     if not teacher.family.fused:
         raise InvalidInput(f"{run.folder} has a {teacher.bert.config.model_type!r} encoder; students are made of a BERT")
-    lessons = prepare_lessons(run, teacher, examples, settings, margins.get(TRAIN))
+    lessons = prepare_lessons(run, teacher, examples, settings, margins.get(TRAIN), unlabelled)
     student = _begin(teacher, lessons, settings)
     folder.mkdir(parents=True, exist_ok=True)
     training = _train(folder, student, lessons, judge, settings, started, json.dumps(wanted, sort_keys=True))
@@ -96,6 +103,7 @@ def distil(run: Run, settings: StudentSettings) -> Student:
         "minutes": round(minutes, 2),
         "minutes_of_margins": round(asking_s / 60, 2),  # of this sitting
         "steps": training.step,
+        "unlabelled_texts": len(unlabelled),
         "validation": found,
     }
     write_json(folder / STUDENT_FILE, record)
@@ -119,7 +127,7 @@ def _margins(run: Run, dataset: Dataset, examples: Examples, judge: Judge, setti
 def _reused(student: Student, wanted: dict[str, object]) -> Student:
     there = dict(student.record)
     there["settings"] = {**asdict(StudentSettings(STATIC)), **there["settings"]}  # of a student that is older than a setting
-    differing = [key for key in dict.fromkeys((*wanted, "matcher")) if there.get(key) != wanted.get(key)]
+    differing = [key for key in dict.fromkeys((*wanted, "matcher", "texts")) if there.get(key) != wanted.get(key)]
     if differing:
         raise InvalidRun(f"{student.folder} was trained with another {' and '.join(differing)}. Delete it to train it anew")
     say(f"{student.folder} is there already, trained with the same settings: reused")
@@ -134,7 +142,7 @@ def _begin(teacher: Encoder, lessons: Lessons, settings: StudentSettings) -> nn.
     if kind == "layers":
         return keep_layers(teacher, settings.number)
     if kind == "pruned":
-        rows = np.random.default_rng([settings.seed, 6]).permutation(len(lessons.tokens))[:IMPORTANCE_TEXTS]
+        rows = np.random.default_rng([settings.seed, 6]).permutation(lessons.labelled)[:IMPORTANCE_TEXTS]
         say(f"weighing heads and feed-forward units by {len(rows)} texts")
         return prune(teacher, settings.number, _losses(teacher, lessons, rows))
     say("reading every token with the teacher")
