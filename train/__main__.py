@@ -182,6 +182,7 @@ def _add_networks(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         help="N layers kept, P percent of the heads and units removed",
     )
     distil_parser.add_argument("--margins", type=float, metavar="WEIGHT", help="learn the matcher's margins, too (matched: 0.1)")
+    distil_parser.add_argument("--texts", type=Path, metavar="FILE", help="texts without an item to learn from too, one a line")
     distil_parser.add_argument("--epochs", type=int, help="passes over the texts")
     distil_parser.add_argument("--seed", type=int, default=0)
     distil_parser.add_argument("--max-minutes", type=float, help="stop training after so long")
@@ -241,9 +242,8 @@ def _distil(given: argparse.Namespace) -> int:
     wanted = {"name": given.student, "seed": given.seed, "epochs": given.epochs, "max_minutes": given.max_minutes}
     wanted["margin_weight"] = given.margins
     default = DEFAULTS.get(given.student.partition("-")[0], DEFAULTS["layers"])
-    distil(
-        open_run(given.run), dataclasses.replace(default, **{name: value for name, value in wanted.items() if value is not None})
-    )
+    settings = dataclasses.replace(default, **{name: value for name, value in wanted.items() if value is not None})
+    distil(open_run(given.run), settings, texts=given.texts)
     return 0
 
 

@@ -151,8 +151,16 @@ def _ethics(sources: _Sources) -> str:
     if found is None:
         return f"Groups were not compared; it is done by: `python -m train fairness --run {sources.run.folder.name}`."
     lines = [_gap(name, segment["gap"]) for name, segment in found["segments"].items()]
+    popular = [_gap(name, one["gap"]) for name, one in found["popularity"].items()]
     shares = [
-        (name, f"{one['items']:,}", _interval(one["shown"]), f"{one['chosen']:.3f}", f"{one['asked']:.3f}")
+        (
+            name,
+            f"{one['items']:,}",
+            _interval(one["shown"]),
+            f"{one['chosen']:.3f}",
+            f"{one['asked']:.3f}",
+            _interval(one["lift"]),
+        )
         for name, one in found["exposure"].items()
     ]
     refused = found["refusals"]
@@ -160,9 +168,14 @@ def _ethics(sources: _Sources) -> str:
 
 {chr(10).join(lines) or "- The data names no groups."}
 
-Shares of the places in lists of ten, by {found["attribute"]}:
+Exposure by who asks, the largest gap of how much more popular than what was asked for the lists of ten are (group average
+popularity; 1 is the average item's):
 
-{_table(("group", "items", "shown", "chosen in training", "asked for"), shares)}
+{chr(10).join(popular) or "- The data names no groups."}
+{_popularity(found["popularity"])}
+Shares of the places in lists of ten, by {found["attribute"]}{_widest(found["exposure"])}:
+
+{_table(("group", "items", "shown", "chosen in training", "asked for", "shown − asked"), shares)}
 
 Harmful requests: without rules the recommender answers them with items like any other text. The rules of data/refusals.json
 refuse {refused["refused"]} of the {refused["harmful"]} in data/harmful_queries.txt, which were written together with the rules.
@@ -179,6 +192,25 @@ def _gap(name: str, gap: Mapping[str, Any] | None) -> str:
     return (
         f"- {name}: {_interval(gap['difference'])} between {gap['best']} and {gap['worst']}; groups drawn at random differ as "
         f"much in {chance:.1%} of {PERMUTATIONS:,} drawings, so it is {verdict}."
+    )
+
+
+def _popularity(found: Mapping[str, Any]) -> str:
+    rows = [
+        (name, group, f"{one['asked'][group]:.3f}", f"{one['shown'][group]:.3f}", _interval(lift))
+        for name, one in found.items()
+        for group, lift in one["lift"].items()
+    ]
+    return "\n" + _table(("by", "group", "asked for", "shown", "shown − asked"), rows) + "\n" if rows else ""
+
+
+def _widest(exposure: Mapping[str, Any]) -> str:
+    """Of which group of items the share differs most from what was asked for."""
+    if not exposure:
+        return ""
+    name = max(exposure, key=lambda one: abs(float(exposure[one]["lift"]["value"])))
+    return (
+        f"; the largest gap between what is shown and what was asked for is that of {name}, {_interval(exposure[name]['lift'])}"
     )
 
 

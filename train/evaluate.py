@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bertrec.catalogue import Catalogue
 from bertrec.errors import InvalidData, InvalidInput, InvalidRun
-from train.adaptation.labels import keep_labels
+from train.adaptation.labels import Labels, keep_labels
 from train.augmentation import Synonyms, fit_synonyms, token_vectors
 from train.baselines import BASELINES, COLLABORATIVE, Context, PlainRecipe, Ranker
 from train.data import SPLITS, TEST, Dataset, split_interactions
@@ -146,12 +146,17 @@ def run_dataset(run: Run) -> Dataset:
 def run_examples(run: Run, dataset: Dataset | None = None) -> Examples:
     """The examples that the run was trained on, read again. Raises InvalidRun where the data has changed since."""
     dataset = dataset or run_dataset(run)
-    split = split_interactions(dataset, run.settings["seed"])
-    examples = make_examples(dataset, keep_labels(dataset, split, run.settings.get("labels", 1.0), run.settings["seed"]).split)
+    examples = make_examples(dataset, run_labels(run, dataset).split)
     ids = [item.item_id for item in Catalogue.load(run.catalogue_file).items]
     if ids != [dataset.items[row].item_id for row in examples.catalogue]:
         raise InvalidRun(f"{run.catalogue_file} does not list the items that the data gives; train again")
     return examples
+
+
+def run_labels(run: Run, dataset: Dataset) -> Labels:
+    """The run's split, and which of its training texts were without their item."""
+    seed = run.settings["seed"]
+    return keep_labels(dataset, split_interactions(dataset, seed), run.settings.get("labels", 1.0), seed)
 
 
 def held_out(examples: Examples, split: str) -> Pairs:

@@ -5,8 +5,12 @@ is named with a bootstrap interval of that pair's difference. The pair was chose
 promise too much: beside it stands how often groups of the same sizes, drawn at random, differ as much (a permutation test, Good,
 2005). Groups below ``FEWEST`` queries are shown, and take no part in the gap.
 
-Exposure: which share of the places in the lists of ten a group of items gets, against its share of what was chosen in training
-and of what the queries asked for (Singh and Joachims, 2018).
+Exposure of items: which share of the places in the lists of ten a group of items gets, against its share of what was chosen in
+training and of what the queries asked for (Singh and Joachims, 2018).
+
+Exposure to items: how popular is what each segment's groups are shown, against what they asked for, by group average popularity
+(GAP; Abdollahpouri et al., The unfairness of popularity bias in recommendation, 2019): whose wishes the popular items crowd out.
+The largest gap is named as that of quality is.
 
 Harmful requests: how many of data/harmful_queries.txt the rules of data/refusals.json refuse, and how many held-out texts they
 refuse by mistake. Without the rules none is refused.
@@ -46,7 +50,10 @@ HARMFUL_FILE, REFUSALS_FILE = _DATA / "harmful_queries.txt", _DATA / "refusals.j
 
 @dataclass(frozen=True)
 class Gap:
-    """The largest difference of NDCG@10 between two groups. by_chance: share of random groupings that differ as much."""
+    """The largest difference of a mean between two groups. by_chance: share of random groupings that differ as much.
+
+    best: the group of the higher mean.
+    """
 
     best: str
     worst: str
@@ -64,13 +71,30 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Popularity:
+    """How popular is what the groups of one segment asked for, and what they are shown; 1: as popular as the average item.
+
+    lift: shown − asked, query by query. gap: of the lift; None where fewer than two groups are large enough.
+    """
+
+    asked: Mapping[str, float]
+    shown: Mapping[str, float]
+    lift: Mapping[str, Estimate]
+    gap: Gap | None
+
+
+@dataclass(frozen=True)
 class Exposure:
-    """Shares of one group of items. shown: of the places; chosen: of training choices; asked: of the queries' right items."""
+    """Shares of one group of items. shown: of the places; chosen: of training choices; asked: of the queries' right items.
+
+    lift: shown − asked, query by query, over those whose right item is in the catalogue.
+    """
 
     items: int
     shown: Estimate
     chosen: float
     asked: float
+    lift: Estimate
 
 
 @dataclass(frozen=True)
@@ -93,6 +117,7 @@ class Fairness:
     queries: int
     attribute: str | None
     segments: Mapping[str, Segment]
+    popularity: Mapping[str, Popularity]
     exposure: Mapping[str, Exposure]
     refusals: Refusals
 
@@ -109,12 +134,13 @@ def fairness(run: Run, split: str = TEST, *, attribute: str | None = None, encod
     attribute = primary_attribute(dataset, attribute or _shared_attribute(dataset))
     top = ranked(fused_ranker(run, encode), queries)[:, :CUTOFF]  # (queries, ≤ 10)
     quality = ndcg(top, queries.items)  # (queries,)
-    seed = int(run.settings["seed"])
+    seed, grouped = int(run.settings["seed"]), _grouped(dataset, queries)
     return Fairness(
         split=split,
         queries=len(queries),
         attribute=attribute,
-        segments={name: segment(quality, groups, seed) for name, groups in _grouped(dataset, queries).items()},
+        segments={name: segment(quality, groups, seed) for name, groups in grouped.items()},
+        popularity={name: popularity(top, queries.items, examples.counts, groups, seed) for name, groups in grouped.items()},
         exposure=exposure(dataset, examples, queries, top, attribute, seed) if attribute else {},
         refusals=refusals(queries.texts),
     )
@@ -126,20 +152,40 @@ def write_fairness(found: Fairness, path: Path) -> None:
 
 
 def read_fairness(path: Path) -> dict[str, Any] | None:
-    """What :func:`write_fairness` wrote, or None where there is nothing to be read."""
+    """What :func:`write_fairness` wrote, or None where there is nothing to be read, or what is older than a measure."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return content
+    return content if "popularity" in content else None
 
 
 def segment(quality: NDArray[np.float64], groups: Sequence[str], seed: int) -> Segment:
     """(queries,) NDCG@10 and each query's group → the groups' means, and the largest gap."""
+    parts = _parts(quality, groups)
+    return Segment({name: len(part) for name, part in parts.items()}, _means(parts, seed), _gap(parts, seed))
+
+
+def popularity(
+    top: NDArray[np.int64], relevant: NDArray[np.int64], counts: NDArray[np.int64], groups: Sequence[str], seed: int
+) -> Popularity:
+    """How popular is what each group is shown. top: (queries, ≤ 10). relevant: (queries,). counts: (items,) training choices."""
+    of_item = np.append(counts / max(float(counts.mean()), 1e-9), 0.0)  # the last for UNSEEN, −1, which nobody chose
+    shown = of_item[top].sum(axis=1) / np.maximum((top != UNSEEN).sum(axis=1), 1)  # (queries,)
+    asked = of_item[relevant]
+    lift = _parts(shown - asked, groups)
+    means = ({name: float(part.mean()) for name, part in _parts(each, groups).items()} for each in (asked, shown))
+    return Popularity(*means, lift=_means(lift, seed), gap=_gap(lift, seed))
+
+
+def _parts(values: NDArray[np.float64], groups: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Group → its queries' values."""
     labels = np.asarray(groups)
-    parts = {name: quality[labels == name] for name in sorted(set(groups))}
-    means = {name: bootstrap(part[None, :], seed)[0] for name, part in parts.items()}
-    return Segment({name: len(part) for name, part in parts.items()}, means, _gap(parts, seed))
+    return {name: values[labels == name] for name in sorted(set(groups))}
+
+
+def _means(parts: Mapping[str, NDArray[np.float64]], seed: int) -> dict[str, Estimate]:
+    return {name: bootstrap(part[None, :], seed)[0] for name, part in parts.items()}
 
 
 def _gap(parts: Mapping[str, NDArray[np.float64]], seed: int) -> Gap | None:
@@ -173,14 +219,16 @@ def exposure(
 ) -> dict[str, Exposure]:
     """Group → its shares; an item of several values counts in each, one without the attribute as ``none``."""
     labels = [values(dataset.items[row].attributes.get(attribute, "")) or ("none",) for row in examples.catalogue.tolist()]
-    asked = queries.items[queries.items != UNSEEN]
+    known = queries.items != UNSEEN  # (queries,)
+    asked = queries.items[known]
     shares: dict[str, Exposure] = {}
     for name in sorted({value for of_item in labels for value in of_item}):
         member = np.asarray([name in of_item for of_item in labels])  # (items,)
-        shown = np.where(top == UNSEEN, False, member[top])  # (queries, ≤ 10)
-        (estimate,) = bootstrap(shown.mean(axis=1)[None, :].astype(np.float64), seed)
+        shown = np.where(top == UNSEEN, False, member[top]).mean(axis=1)  # (queries,)
+        lift = bootstrap((shown[known] - member[asked])[None, :], seed)[0] if len(asked) else Estimate(0.0)
         chosen = float(examples.counts[member].sum() / max(int(examples.counts.sum()), 1))
-        shares[name] = Exposure(int(member.sum()), estimate, chosen, float(member[asked].mean()) if len(asked) else 0.0)
+        wanted = float(member[asked].mean()) if len(asked) else 0.0
+        shares[name] = Exposure(int(member.sum()), bootstrap(shown[None, :], seed)[0], chosen, wanted, lift)
     return shares
 
 
@@ -206,28 +254,53 @@ def refusals(texts: Sequence[str], *, harmful: Path = HARMFUL_FILE, book: Path =
 
 
 def fairness_tables(found: Fairness) -> list[Table]:
-    """Quality by group, exposure by group, and the refusals."""
-    quality = Table(title=f"{found.split}: NDCG@10 of the fused recommender by who asks")
-    for column in ("segment", "group", "queries", "NDCG@10 (95%)"):
-        quality.add_column(column, justify="left" if column in ("segment", "group") else "right")
+    """Quality and popularity by who asks, exposure by group of items, and the refusals."""
+    harmful = _table("Requests that the refusal rules refuse", "texts", "refused", "of")
+    harmful.add_row("the harmful list", f"{found.refusals.refused}", f"{found.refusals.harmful}")
+    mistaken = (f"{found.refusals.held_out_refused}", f"{found.refusals.held_out:,}")
+    harmful.add_row(f"the {found.split} split, by mistake", *mistaken)
+    return [_quality_table(found), _popularity_table(found), _shares_table(found), harmful]
+
+
+def _quality_table(found: Fairness) -> Table:
+    table = _table(f"{found.split}: NDCG@10 of the fused recommender by who asks", "segment", "group", "queries", "NDCG@10 (95%)")
     for name, one in found.segments.items():
         for group, estimate in one.ndcg_at_10.items():
-            quality.add_row(name, group, f"{one.queries[group]:,}", _interval(estimate))
-        if gap := one.gap:
-            said = f"{gap.best} − {gap.worst}, by chance in {gap.by_chance:.1%}"
-            quality.add_row(name, f"largest gap: {said}", "", _interval(gap.difference))
-    shares = Table(title=f"Places in the lists of ten by {found.attribute}")
-    for column in ("group", "items", "shown (95%)", "chosen in training", "asked for"):
-        shares.add_column(column, justify="left" if column == "group" else "right")
+            table.add_row(name, group, f"{one.queries[group]:,}", _interval(estimate))
+        if one.gap:
+            table.add_row(name, _said(one.gap), "", _interval(one.gap.difference))
+    return table
+
+
+def _popularity_table(found: Fairness) -> Table:
+    title = "Popularity in the lists of ten by who asks (1: the average item's)"
+    table = _table(title, "segment", "group", "asked for", "shown", "shown − asked (95%)")
+    for name, one in found.popularity.items():
+        for group, estimate in one.lift.items():
+            table.add_row(name, group, f"{one.asked[group]:.3f}", f"{one.shown[group]:.3f}", _interval(estimate))
+        if one.gap:
+            table.add_row(name, _said(one.gap), "", "", _interval(one.gap.difference))
+    return table
+
+
+def _shares_table(found: Fairness) -> Table:
+    columns = ("group", "items", "shown (95%)", "chosen in training", "asked for", "shown − asked (95%)")
+    table = _table(f"Places in the lists of ten by {found.attribute}", *columns)
     for group, share in found.exposure.items():
-        shares.add_row(group, f"{share.items:,}", _interval(share.shown), f"{share.chosen:.3f}", f"{share.asked:.3f}")
-    refused = found.refusals
-    harmful = Table(title="Requests that the refusal rules refuse")
-    for column in ("texts", "refused", "of"):
-        harmful.add_column(column, justify="left" if column == "texts" else "right")
-    harmful.add_row("the harmful list", f"{refused.refused}", f"{refused.harmful}")
-    harmful.add_row(f"the {found.split} split, by mistake", f"{refused.held_out_refused}", f"{refused.held_out:,}")
-    return [quality, shares, harmful]
+        shares = (_interval(share.shown), f"{share.chosen:.3f}", f"{share.asked:.3f}", _interval(share.lift))
+        table.add_row(group, f"{share.items:,}", *shares)
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("segment", "group", "texts") else "right")
+    return table
+
+
+def _said(gap: Gap) -> str:
+    return f"largest gap: {gap.best} − {gap.worst}, by chance in {gap.by_chance:.1%}"
 
 
 def _grouped(dataset: Dataset, queries: Pairs) -> dict[str, list[str]]:
@@ -243,4 +316,5 @@ def _shared_attribute(dataset: Dataset) -> str | None:
 
 
 def _interval(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} ({estimate.low:.3f}…{estimate.high:.3f})"
+    between = "" if estimate.low is None else f" ({estimate.low:.3f}…{estimate.high:.3f})"
+    return f"{estimate.value:.3f}{between}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from pathlib import Path
@@ -13,12 +14,14 @@ import torch
 from bertrec.errors import InvalidInput
 from bertrec.text import TextTokenizer
 from tests import tiny
+from tests.full_disk import full_disk
 from tests.train.families import write_family
 from train.adaptation.kinds import Adaptation
 from train.adaptation.labels import keep_labels, pseudo_labels
 from train.adaptation.stage import adapted
 from train.adaptation.unsupervised import NO_TARGET, AdaptationSettings, adapt_to_texts, adapted_encoder, masked
 from train.data import split_interactions
+from train.descent import Descent, step_down
 from train.encoder import Encoder
 from train.evaluate import evaluate
 from train.fit import fit
@@ -56,13 +59,16 @@ def test_masked_are_some_tokens_inside_a_text() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_only_the_upper_layer_is_adapted_and_the_same_seed_gives_the_same(kind: Adaptation, tiny_backbone: Path) -> None:
+def test_only_the_upper_layer_is_adapted_and_the_same_seed_gives_the_same(
+    kind: Adaptation, tiny_backbone: Path, tmp_path: Path
+) -> None:
     tokens = TextTokenizer(tiny_backbone / "tokenizer.json", 64).tokenise(TEXTS)
     states = []
-    for _ in range(2):
+    wanted = AdaptationSettings(kind, 1, epochs=2, batch_size=8, mask_id=MASK_ID)
+    for folder in (tmp_path / "first", tmp_path / "second"):
         torch.manual_seed(0)
         encoder = Encoder.load(tiny_backbone)
-        assert adapt_to_texts(encoder, tokens, AdaptationSettings(kind, 1, epochs=2, batch_size=8, mask_id=MASK_ID)) == 6
+        assert adapt_to_texts(encoder, tokens, wanted, folder) == 6
         states.append(encoder.state_dict())
     before = Encoder.load(tiny_backbone).state_dict()
     moved = {name for name, value in before.items() if not torch.equal(value, states[0][name])}
@@ -71,7 +77,7 @@ def test_only_the_upper_layer_is_adapted_and_the_same_seed_gives_the_same(kind: 
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
-def test_simcse_spreads_texts_out(tiny_backbone: Path) -> None:
+def test_simcse_spreads_texts_out(tiny_backbone: Path, tmp_path: Path) -> None:
     tokens = TextTokenizer(tiny_backbone / "tokenizer.json", 64).tokenise(TEXTS)
     ids, mask = torch.tensor([text.ids for text in tokens]), torch.ones(len(tokens), len(tokens[0].ids), dtype=torch.int64)
 
@@ -83,7 +89,9 @@ def test_simcse_spreads_texts_out(tiny_backbone: Path) -> None:
     encoder = Encoder.load(tiny_backbone)
     before = similarity(encoder)
     torch.manual_seed(0)
-    adapt_to_texts(encoder, tokens, AdaptationSettings(Adaptation.SIMCSE, 2, epochs=8, batch_size=7, learning_rate=3e-3))
+    adapt_to_texts(
+        encoder, tokens, AdaptationSettings(Adaptation.SIMCSE, 2, epochs=8, batch_size=7, learning_rate=3e-3), tmp_path
+    )
     assert similarity(encoder) < before - 0.1
 
 
@@ -95,12 +103,50 @@ def test_adaptation_stops_in_time_and_is_read_again(tiny_backbone: Path, tmp_pat
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in first.state_dict().items())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("full_from", [6, None])
+def test_an_interrupted_adaptation_continues_to_the_same_weights(
+    kind: Adaptation, full_from: int | None, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in its third pass; with a disk that was full by then, it continues from the last checkpoint that found room."""
+    tokens = TextTokenizer(tiny_backbone / "tokenizer.json", 64).tokenise(TEXTS)
+    wanted = AdaptationSettings(kind, 1, epochs=3, batch_size=8, mask_id=MASK_ID)  # 9 steps
+    steps, cut_at, room = 0, 8, contextlib.ExitStack()
+
+    def counted(optimiser: torch.optim.Optimizer, loss: torch.Tensor, descent: Descent) -> float:
+        nonlocal steps
+        steps += 1
+        if steps == full_from:
+            room.enter_context(full_disk())
+        if steps == cut_at:
+            raise KeyboardInterrupt
+        return step_down(optimiser, loss, descent)
+
+    def make(folder: Path) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        return adapted_encoder(Encoder.load(tiny_backbone), tokens, folder, wanted).state_dict()
+
+    whole = make(tmp_path / "whole")
+    monkeypatch.setattr("train.passes.CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr("train.passes.step_down", counted)
+    with room, pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "cut")
+    assert [path.name for path in (tmp_path / "cut.partial").iterdir()] == ["checkpoint.safetensors"]
+    done = cut_at - 1 if full_from is None else full_from - 1
+    steps, cut_at, full_from = 0, 0, None
+    continued = make(tmp_path / "cut")
+    assert steps == 9 - done  # those behind the checkpoint alone
+    assert all(torch.equal(value, continued[name]) for name, value in whole.items())
+    assert "checkpoint.safetensors" not in [path.name for path in (tmp_path / "cut").iterdir()]
+
+
 def test_masked_words_need_a_backbone_that_reads_both_ways(tmp_path: Path, tiny_backbone: Path) -> None:
     tokens = TextTokenizer(tiny_backbone / "tokenizer.json", 64).tokenise(TEXTS[:2])
     with pytest.raises(InvalidInput, match="'gpt2' model does not; accepted for it are simcse and none"):
-        adapt_to_texts(Encoder.load(write_family("gpt2", tmp_path)), tokens, AdaptationSettings(Adaptation.MLM, 1, mask_id=4))
+        gpt2 = Encoder.load(write_family("gpt2", tmp_path))
+        adapt_to_texts(gpt2, tokens, AdaptationSettings(Adaptation.MLM, 1, mask_id=4), tmp_path)
     with pytest.raises(InvalidInput, match="the tokenizer has none"):
-        adapt_to_texts(Encoder.load(tiny_backbone), tokens, AdaptationSettings(Adaptation.MLM, 1))
+        adapt_to_texts(Encoder.load(tiny_backbone), tokens, AdaptationSettings(Adaptation.MLM, 1), tmp_path)
 
 
 def test_a_share_of_every_items_labels_is_kept(data: Path) -> None:

@@ -14,10 +14,13 @@ import pytest
 from bertrec.errors import InvalidInput, InvalidRun
 from tests import tiny
 from train.__main__ import main
+from train.bootstrap import Estimate
 from train.card import card
 from train.clothing import load_clothing
+from train.data import Dataset, Item
 from train.evaluate import evaluate
-from train.fairness import FAIRNESS_FILE, FEWEST, fairness, refusals, segment
+from train.examples import UNSEEN, Examples, Pairs
+from train.fairness import FAIRNESS_FILE, FEWEST, Gap, exposure, fairness, popularity, refusals, segment
 from train.fit import fit
 from train.records import write_json
 from train.run import Run
@@ -63,6 +66,30 @@ def test_exposure_counts_the_places_of_each_group(run: Run) -> None:
         fairness(run, attribute="price")
 
 
+def test_who_is_shown_more_popular_items_than_they_ask_for() -> None:
+    counts = np.asarray([6, 2, 0, 0])  # 3, 1, 0 and 0 times the average item's
+    top = np.asarray([[0, 1]] * FEWEST + [[2, UNSEEN]] * FEWEST + [[0, 0]])
+    relevant = np.asarray([1] * FEWEST + [0] * FEWEST + [UNSEEN])
+    found = popularity(top, relevant, counts, ["old"] * FEWEST + ["young"] * FEWEST + ["few"], 0)
+    assert found.asked == {"few": 0.0, "old": 1.0, "young": 3.0}
+    assert found.shown == {"few": 3.0, "old": 2.0, "young": 0.0}
+    assert {name: one.value for name, one in found.lift.items()} == {"few": 3.0, "old": 1.0, "young": -3.0}
+    assert found.gap == Gap("old", "young", Estimate(4.0, 4.0, 4.0), 1 / 1001)  # the few take no part
+
+
+def test_shares_of_the_places_against_what_was_asked_for() -> None:
+    items = tuple(Item(str(row), attributes={"department": name}) for row, name in enumerate("abb"))
+    asked = Pairs(["one", "two", "three"], np.asarray([2, 1, UNSEEN]))
+    nothing = Pairs([], np.zeros(0, np.int64))
+    examples = Examples(np.arange(3), np.asarray([3, 1, 0]), ["", "", ""], nothing, nothing, asked)
+    top = np.asarray([[0, 1], [0, 1], [2, 1]])
+    found = exposure(Dataset("three", items, ()), examples, asked, top, "department", 0)
+    assert (found["a"].items, found["a"].chosen, found["a"].asked) == (1, 0.75, 0.0)
+    assert found["a"].shown.value == pytest.approx(1 / 3) and found["b"].shown.value == pytest.approx(2 / 3)
+    assert found["a"].lift == Estimate(0.5, 0.5, 0.5)  # over the two queries whose item can be shown
+    assert found["b"].lift == Estimate(-0.5, -0.5, -0.5)
+
+
 def test_the_bundled_rules_refuse_the_list_and_hardly_a_review() -> None:
     found = refusals([interaction.text for interaction in load_clothing().interactions[::5]])
     assert found.harmful >= 40
@@ -98,8 +125,16 @@ def test_the_card_takes_every_figure_from_the_records(run: Run, tmp_path: Path) 
     found = json.loads((copy.folder / FAIRNESS_FILE).read_text())
     found["segments"] = {"age": {"gap": {"best": "old", "worst": "young", "by_chance": 0.2, "difference": dict.fromkeys(
         ("value", "low", "high"), 0.25)}}}  # fmt: skip
+    by_age = {"asked": {"old": 1.5}, "shown": {"old": 2.25}, "lift": {"old": dict.fromkeys(("value", "low", "high"), 0.75)}}
+    gap = {"best": "old", "worst": "young", "by_chance": 0.01, "difference": dict.fromkeys(("value", "low", "high"), 0.5)}
+    found["popularity"] = {"age": {**by_age, "gap": gap}}
+    share = found["exposure"]["amber"]
+    found["exposure"] = {"amber": share, "teal": {**share, "lift": {"value": -0.9, "low": -0.95, "high": -0.85}}}
     write_json(tmp_path / "other.json", found)
     said = card(copy, fairness=tmp_path / "other.json")
+    assert "| age | old | 1.500 | 2.250 | 0.750 (0.750…0.750) |" in said
+    assert "age: 0.500 (0.500…0.500) between old and young" in said and "so it is more than chance gives" in said
+    assert "the largest gap between what is shown and what was asked for is that of teal, -0.900 (-0.950…-0.850):" in said
     assert "age: 0.250 (0.250…0.250) between old and young" in said and "no more than chance gives" in said
 
 
@@ -131,3 +166,6 @@ def test_a_card_wants_a_run_that_was_evaluated(run: Run, tmp_path: Path) -> None
         card(Run(tmp_path, run.record))
     with pytest.raises(InvalidRun, match="nothing.json cannot be read; it is made by: python -m train fairness"):
         card(run, fairness=tmp_path / "nothing.json")
+    write_json(tmp_path / "older.json", {"segments": {}})
+    with pytest.raises(InvalidRun, match="older.json cannot be read; it is made by: python -m train fairness"):
+        card(run, fairness=tmp_path / "older.json")

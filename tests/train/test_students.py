@@ -13,18 +13,23 @@ import pytest
 import torch
 
 from bertrec.errors import InvalidInput, InvalidRun
+from bertrec.text import TextTokenizer
 from tests import tiny
 from train.__main__ import main
 from train.descent import Descent
 from train.encoder import Encoder
+from train.evaluate import run_dataset, run_examples
+from train.examples import UNSEEN
 from train.fit import fit
 from train.run import Run, open_run
 from train.settings import PRESETS, Preset
-from train.students import StudentSettings, distil, open_students
+from train.states import encode_tokens
+from train.students import Student, StudentSettings, distil, open_students
 from train.students.bert import keep_layers, prune
 from train.students.contract import STATIC_FILE, STUDENT_FILE
 from train.students.static import StaticEncoder, frequent_pairs, hash_table
-from train.students.teacher import CROP_WORDS, part_of
+from train.students.teacher import CROP_WORDS, Lessons, part_of, prepare_lessons
+from train.students.unlabelled import unlabelled_texts
 
 IDS = torch.tensor([[2, 5, 6, 7, 3], [2, 5, 6, 3, 0]])
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
@@ -190,3 +195,102 @@ def test_a_part_of_a_text_is_a_few_of_its_words_in_order() -> None:
     assert CROP_WORDS[0] <= len(part) <= CROP_WORDS[1]
     assert part == list(range(part[0], part[0] + len(part)))
     assert part_of("two words", np.random.default_rng(3)) == "two words"
+
+
+OTHER_TEXTS = [
+    wish.format(tiny.WORDS[item], tiny.WORDS[tiny.ITEMS + (item + 4) % tiny.ITEMS])
+    for item in range(tiny.ITEMS)
+    for wish in ("{} with {}", "the {} and {}", "{0} {0} {1}")
+]
+"""Of a colour and a garment that no item of the checkerboard has together."""
+
+
+def test_texts_without_an_item_are_learned_from_and_held_out_ones_are_not(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = open_run(shutil.copytree(run.folder, tmp_path / "run", ignore=shutil.ignore_patterns("students")))
+    examples = run_examples(copy)
+    held_out = [*examples.validation.texts, *examples.test.texts]
+    new = [text for text in held_out if text not in examples.train.texts]
+    assert new  # else leaving them out would show in nothing
+    file = tmp_path / "texts.txt"
+    file.write_text(
+        "\n".join([*OTHER_TEXTS[1:], "", *held_out, *examples.train.texts, new[0].upper(), *OTHER_TEXTS]), "utf-8-sig"
+    )
+    learned: list[Lessons] = []
+
+    def prepared(*given: object) -> Lessons:
+        learned.append(prepare_lessons(*given))  # type: ignore[arg-type]  # what it is given
+        return learned[-1]
+
+    monkeypatch.setattr(sys.modules["train.students.distil"], "prepare_lessons", prepared)
+    tokens = TextTokenizer(copy.tokenizer_file, 64).tokenise(OTHER_TEXTS)
+    taught = encode_tokens(Encoder.load(copy.encoder_folder), tokens, "")
+
+    def cosine(student: Student) -> float:
+        return float((encode_tokens(student.load(), tokens, "") * taught).sum(1).mean())
+
+    without = distil(copy, lessons("static"))
+    before = cosine(without)
+    with pytest.raises(InvalidRun, match=r"another texts. Delete it"):
+        distil(copy, lessons("static"), texts=file)
+    shutil.rmtree(without.folder)
+    student = distil(copy, lessons("static"), texts=file)
+    assert student.record["unlabelled_texts"] == len(OTHER_TEXTS)
+    assert cosine(student) > before + 0.02
+    first, second = learned
+    count = len(examples.train)
+    assert len(second.tokens) - len(first.tokens) == 2 * len(OTHER_TEXTS)  # they, and a part of each
+    assert second.items[:count].tolist() == first.items[:count].tolist()
+    own = second.labelled
+    assert [second.tokens[row].ids for row in own] == [text.ids for text in first.tokens]  # parts are drawn as without them
+    assert second.items[own].tolist() == first.items.tolist()
+    read = {tuple(text.ids) for row, text in enumerate(second.tokens) if second.items[row] == UNSEEN}
+    assert not read & {tuple(text.ids) for text in TextTokenizer(copy.tokenizer_file, 64).tokenise(new)}
+    assert len(list((copy.folder / "students").glob("teacher-*.npy"))) == 2  # what the teacher said of other texts is kept apart
+    assert distil(copy, lessons("static"), texts=file).folder == student.folder
+    with pytest.raises(InvalidRun, match=r"another texts. Delete it"):
+        distil(copy, lessons("static"))
+
+
+def test_a_text_without_an_item_adds_no_cross_entropy() -> None:
+    vectors = np.eye(3, dtype=np.float32)
+    told = Lessons([], np.asarray([0, UNSEEN]), vectors[:2], torch.from_numpy(vectors), torch.zeros(3))
+    given = torch.tensor([[1.0, 0, 0], [0, 1, 0]])  # as the teacher's: neither divergence nor distance
+    settings = lessons("static", label_weight=0.5)
+    own = np.log(np.e + 2) - 1  # −log softmax of scores 1, 0, 0
+    assert float(told.loss(given, np.asarray([0, 1]), settings)) == pytest.approx(0.5 * own / 2, abs=1e-6)
+    assert float(told.loss(given[1:], np.asarray([1]), settings)) == pytest.approx(0.0, abs=1e-6)
+    wrong = torch.tensor([[0.0, 0, 1]])
+    assert float(told.loss(wrong, np.asarray([1]), settings)) > settings.embedding_weight  # of cosine 0
+
+
+def test_the_texts_whose_item_was_withheld_are_learned_from(run: Run) -> None:
+    few = Run(run.folder, {**run.record, "settings": {**run.settings, "labels": 0.5}})
+    dataset = run_dataset(run)
+    examples = run_examples(few, dataset)
+    found = unlabelled_texts(few, dataset, examples, [])
+    assert 0 < len(found) == len(set(found))
+    every = run_examples(run, dataset)
+    assert set(found) <= set(every.train.texts) - {*examples.train.texts, *every.validation.texts, *every.test.texts}
+    assert unlabelled_texts(run, dataset, every, []) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read (No such file or directory); --texts takes a UTF-8 file with one text a line"),
+        (b"good\n\xff bad\n", "line 2, is not UTF-8"),
+        (b" \n\n", "has no texts"),
+        (b"i want amber apron\n", "has no text that 'checkerboard' does not have itself"),
+    ],
+)
+def test_texts_that_cannot_be_learned_from_are_refused(
+    run: Run, tmp_path: Path, content: bytes | None, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "texts.txt"
+    if content is not None:
+        file.write_bytes(content)
+    assert main(["distil", "--run", str(run.folder), "--student", "pruned-25", "--texts", str(file)]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert not (run.folder / "students/pruned-25").exists()

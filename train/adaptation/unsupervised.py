@@ -7,23 +7,28 @@ et al., SimCSE, 2021, https://arxiv.org/abs/2104.08821).
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bertrec.errors import InvalidInput
 from bertrec.text import Tokens
 from train.adaptation.kinds import Adaptation
-from train.descent import step_down
+from train.checkpoint import FILE as CHECKPOINT_FILE
+from train.checkpoint import load_checkpoint, save_checkpoint
+from train.clock import Budget
 from train.encoder import Encoder
-from train.optimise import set_learning_rates
+from train.optimise import Training
+from train.passes import learn_pass
 from train.progress import progress, say
 from train.records import writing
 from train.states import length_sorted_batches, padded
@@ -50,12 +55,13 @@ class AdaptationSettings:
 
 
 def adapt_to_texts(
-    encoder: Encoder, tokens: Sequence[Tokens], settings: AdaptationSettings, *, deadline: float | None = None
+    encoder: Encoder, tokens: Sequence[Tokens], settings: AdaptationSettings, folder: Path, *, minutes: float | None = None
 ) -> int:
     """Train the upper layers on texts without labels, in place; returns the number of steps.
 
-    deadline: ``time.monotonic()`` at which to stop; the learning rate has come down by then. Raises InvalidInput for mlm on a
-    causal backbone or one without a mask token.
+    It continues from the checkpoint in ``folder``, where there is one, and leaves its own there. minutes: of all sittings, after
+    which to stop; the learning rate has come down by then. Raises InvalidInput for mlm on a causal backbone or one without a mask
+    token.
     """
     if settings.kind is Adaptation.NONE or not tokens:
         return 0
@@ -63,25 +69,58 @@ def adapt_to_texts(
     encoder.train_upper(max(encoder.layers - settings.trained_layers, 0))
     encoder.blocks.train()
     moved = [value for value in encoder.parameters() if value.requires_grad]
-    optimiser = torch.optim.AdamW([*moved, *lesson.parameters()], lr=0.0, weight_decay=0.01)
-    lengths = np.asarray([len(text.ids) for text in tokens], np.int64)
-    total = settings.epochs * math.ceil(len(tokens) / settings.batch_size)
-    started, step = time.monotonic(), 0
-    with progress(f"adapting to texts without labels: {settings.kind.value}", total) as advance:
-        for epoch in range(settings.epochs):
-            random = np.random.default_rng([settings.seed, 5, epoch])
-            for rows in length_sorted_batches(lengths, settings.batch_size, random):
-                done = step / total
-                if deadline is not None:
-                    done = max(done, (time.monotonic() - started) / max(deadline - started, 1e-9))
-                if done >= 1.0:
-                    break
-                set_learning_rates(optimiser, [settings.learning_rate], done)
-                loss = step_down(optimiser, lesson.loss(*padded([tokens[row].ids for row in rows])))
-                step += 1
-                advance(note=f"loss {loss:.2f}")
+    optimiser = torch.optim.AdamW([*moved, *lesson.head.parameters()], lr=0.0, weight_decay=0.01)
+    training = Training({"encoder": encoder, "head": lesson.head}, optimiser)
+    guard = json.dumps({**asdict(settings), "texts": len(tokens)}, sort_keys=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    if load_checkpoint(folder, training, guard):
+        say(f"continuing from step {training.step} of the checkpoint in {folder}")
+    _learn(training, lesson, tokens, settings, folder, guard, minutes)
     encoder.eval()
-    return step
+    return training.step
+
+
+def _learn(
+    training: Training,
+    lesson: _Masking | _Contrast,
+    tokens: Sequence[Tokens],
+    settings: AdaptationSettings,
+    folder: Path,
+    guard: str,
+    minutes: float | None,
+) -> None:
+    """What is left of the passes and of the minutes."""
+    lengths = np.asarray([len(text.ids) for text in tokens], np.int64)
+    steps = math.ceil(len(tokens) / settings.batch_size)
+    total, started = settings.epochs * steps, time.monotonic()
+    deadline = None if minutes is None else started + 60.0 * minutes - training.earlier_s
+    budget = Budget(started, deadline, training.step / total)
+
+    def loss_of(rows: NDArray[np.int64]) -> Tensor:
+        return lesson.loss(*padded([tokens[row].ids for row in rows]))
+
+    def save() -> None:
+        save_checkpoint(folder, training, guard, time.monotonic() - started + training.earlier_s)
+
+    with progress(f"adapting to texts without labels: {settings.kind.value}", total) as advance:
+        advance(training.step)
+        for epoch in range(training.step // steps, settings.epochs):
+            random = np.random.default_rng([settings.seed, 5, epoch])
+            batches = list(length_sorted_batches(lengths, settings.batch_size, random))
+            in_time = learn_pass(
+                training,
+                batches,
+                loss_of,
+                epoch=epoch,
+                epochs=settings.epochs,
+                learning_rate=settings.learning_rate,
+                budget=budget,
+                save=save,
+                advance=advance,
+            )
+            save()
+            if not in_time:
+                break
 
 
 def adapted_encoder(
@@ -89,27 +128,24 @@ def adapted_encoder(
 ) -> Encoder:
     """The encoder adapted to the texts, read from ``folder`` where it lies there already, and else left there.
 
-    minutes: to spend at most, besides the epochs of ``settings``.
+    minutes: to spend at most, besides the epochs of ``settings``. Where it was interrupted, the same call continues.
     """
     if not folder.is_dir():
-        deadline = None if minutes is None else time.monotonic() + 60 * minutes
-        steps = adapt_to_texts(encoder, tokens, settings, deadline=deadline)
-        say(f"adapted to {len(tokens):,} texts without labels: {settings.kind.value}, {steps:,} steps")
         partial = folder.with_name(f"{folder.name}.partial")
+        steps = adapt_to_texts(encoder, tokens, settings, partial, minutes=minutes)
+        say(f"adapted to {len(tokens):,} texts without labels: {settings.kind.value}, {steps:,} steps")
         with writing(partial):
             encoder.bert.save_pretrained(partial)
         os.replace(partial, folder)
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     return Encoder.load(folder)
 
 
 class _Contrast:
-    """SimCSE: two readings of a text lie closer than those of two texts."""
+    """SimCSE: two readings of a text lie closer than those of two texts. head: what is learned beside the encoder, nothing."""
 
     def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-
-    def parameters(self) -> list[nn.Parameter]:
-        return []
+        self._encoder, self.head = encoder, nn.Module()
 
     def loss(self, input_ids: Tensor, mask: Tensor) -> Tensor:
         """(batch, tokens) ids and mask → InfoNCE within the batch."""
@@ -118,7 +154,7 @@ class _Contrast:
 
 
 class _Masking:
-    """Guessing masked tokens by BERT's head, whose products with the token embeddings are the logits."""
+    """Guessing masked tokens by BERT's ``head``, whose products with the token embeddings are the logits."""
 
     def __init__(self, encoder: Encoder, settings: AdaptationSettings) -> None:
         embeddings: Tensor = encoder.bert.get_input_embeddings().weight  # (vocabulary, embedding size)
@@ -135,9 +171,8 @@ class _Masking:
         if size == encoder.hidden:  # begin as if there were no head, since this one was not pre-trained
             nn.init.eye_(self._transform[0].weight)  # type: ignore[arg-type]  # a Linear's
         self._bias = nn.Parameter(torch.zeros(vocabulary))
-
-    def parameters(self) -> list[nn.Parameter]:
-        return [*self._transform.parameters(), self._bias]
+        self.head = nn.Module()
+        self.head.transform, self.head.bias = self._transform, self._bias
 
     def loss(self, input_ids: Tensor, mask: Tensor) -> Tensor:
         """(batch, tokens) ids and mask → cross-entropy of the tokens that were masked."""

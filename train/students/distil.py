@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bertrec.errors import InvalidInput, InvalidRun
-from bertrec.text import TextTokenizer, Tokens
 from train.checkpoint import FILE as CHECKPOINT_FILE
 from train.checkpoint import load_checkpoint, save_checkpoint
 from train.clock import Budget
 from train.data import TRAIN, VALIDATION, Dataset
 from train.encoder import Encoder
 from train.evaluate import run_dataset, run_examples
-from train.examples import Examples, Pairs
+from train.examples import Examples
 from train.fingerprint import teacher_fingerprint
-from train.fusion import gains
 from train.optimise import Training
 from train.passes import learn_pass
 from train.progress import progress, say
-from train.rankers import fused_ranker
 from train.records import source_commit, write_json, writing
 from train.run import Run
 from train.states import BATCH, encode_tokens, length_sorted_batches, padded
@@ -47,36 +43,35 @@ from train.students.contract import (
     open_student,
     open_students,
 )
+from train.students.judge import Judge
 from train.students.margins import Margins, margins_of, matcher_fingerprint
 from train.students.static import StaticEncoder, frequent_pairs
 from train.students.teacher import Lessons, prepare_lessons
+from train.students.unlabelled import fingerprint_of, read_texts, unlabelled_texts
 
-JUDGING_TEXTS = 2_500
-"""Validation texts that the passes are compared by."""
 MARGIN_TEXTS = 500
 """Validation texts whose margins the student is held against: the matcher reads each with several items."""
 IMPORTANCE_TEXTS = 1_024
 """Training texts by which heads and units are weighed before pruning."""
 
 
-def distil(run: Run, settings: StudentSettings) -> Student:
+def distil(run: Run, settings: StudentSettings, *, texts: Path | None = None) -> Student:
     """Train a student of the run's encoder, and leave it in the run's folder ``students``.
 
     A finished one of the same settings is returned as it is; an interrupted one continues from its checkpoint.
-    Raises InvalidRun where a student of that name was trained otherwise, InvalidInput for one that the encoder cannot have.
+    texts: a file of texts to learn from without an item, one a line.
+    Raises InvalidRun where a student of that name was trained otherwise, InvalidInput for one that the encoder cannot have,
+    InvalidData for ``texts`` that cannot be learned from.
     """
     started = time.monotonic()
     folder = run.folder / STUDENTS_FOLDER / settings.name
-    wanted: dict[str, object] = {"settings": json.loads(json.dumps(asdict(settings))), "teacher": teacher_fingerprint(run)}
-    if settings.margin_weight:
-        wanted["matcher"] = matcher_fingerprint(run)
-    if settings.begins_with:
-        weights = _larger(run, settings.begins_with).folder / "encoder" / "model.safetensors"
-        wanted["begins_with"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    given = [] if texts is None else read_texts(texts)
+    wanted = _wanted(run, settings, given)
     if (folder / STUDENT_FILE).is_file():
         return _reused(open_student(folder), wanted)
     dataset = run_dataset(run)
     examples = run_examples(run, dataset)
+    unlabelled = unlabelled_texts(run, dataset, examples, given)
     judge = Judge.of(run, examples)
     began = time.monotonic()
     margins = _margins(run, dataset, examples, judge, settings)
@@ -86,7 +81,7 @@ def distil(run: Run, settings: StudentSettings) -> Student:
     teacher = Encoder.load(run.encoder_folder)
     if not teacher.family.fused:
         raise InvalidInput(f"{run.folder} has a {teacher.bert.config.model_type!r} encoder; students are made of a BERT")
-    lessons = prepare_lessons(run, teacher, examples, settings, margins.get(TRAIN))
+    lessons = prepare_lessons(run, teacher, examples, settings, margins.get(TRAIN), unlabelled)
     student = _begin(run, teacher, lessons, settings)
     folder.mkdir(parents=True, exist_ok=True)
     training = _train(folder, student, lessons, judge, settings, started, json.dumps(wanted, sort_keys=True))
@@ -101,6 +96,7 @@ def distil(run: Run, settings: StudentSettings) -> Student:
         "minutes": round(minutes, 2),
         "minutes_of_margins": round(asking_s / 60, 2),  # of this sitting
         "steps": training.step,
+        "unlabelled_texts": len(unlabelled),
         "validation": found,
     }
     write_json(folder / STUDENT_FILE, record)
@@ -110,6 +106,19 @@ def distil(run: Run, settings: StudentSettings) -> Student:
         f"mean cosine {found['cosine']:.4f}; {minutes:.1f} minutes"
     )
     return Student(folder, record)
+
+
+def _wanted(run: Run, settings: StudentSettings, given: Sequence[str]) -> dict[str, object]:
+    """What a student that is there must have been made of, as its record has it. given: texts of a file."""
+    wanted: dict[str, object] = {"settings": json.loads(json.dumps(asdict(settings))), "teacher": teacher_fingerprint(run)}
+    if settings.margin_weight:
+        wanted["matcher"] = matcher_fingerprint(run)
+    if settings.begins_with:
+        weights = _larger(run, settings.begins_with) / "model.safetensors"
+        wanted["begins_with"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if given:
+        wanted["texts"] = fingerprint_of(given)
+    return wanted
 
 
 def _margins(run: Run, dataset: Dataset, examples: Examples, judge: Judge, settings: StudentSettings) -> dict[str, Margins]:
@@ -124,22 +133,21 @@ def _margins(run: Run, dataset: Dataset, examples: Examples, judge: Judge, setti
 def _reused(student: Student, wanted: dict[str, object]) -> Student:
     there = dict(student.record)
     there["settings"] = {**asdict(StudentSettings(STATIC)), **there["settings"]}  # of a student that is older than a setting
-    differing = [key for key in dict.fromkeys((*wanted, "matcher", "begins_with")) if there.get(key) != wanted.get(key)]
+    differing = [key for key in dict.fromkeys((*wanted, "matcher", "begins_with", "texts")) if there.get(key) != wanted.get(key)]
     if differing:
         raise InvalidRun(f"{student.folder} was trained with another {' and '.join(differing)}. Delete it to train it anew")
     say(f"{student.folder} is there already, trained with the same settings: reused")
     return student
 
 
-def _larger(run: Run, name: str) -> Student:
-    """The finished student that another one is made of. Raises InvalidRun where the run does not have it."""
-    found = {student.name: student for student in open_students(run)}
-    if name not in found:
-        raise InvalidRun(
-            f"{run.folder} has no finished student {name} to prune. "
-            f"First: python -m train distil --run {run.folder} --student {name}"
-        )
-    return found[name]
+def _larger(run: Run, name: str) -> Path:
+    """The encoder's folder of the finished student that another one is made of. Raises InvalidRun where the run has none."""
+    for student in open_students(run):
+        if student.name == name:
+            return student.folder / "encoder"
+    raise InvalidRun(
+        f"{run.folder} has no finished student {name} to prune. First: python -m train distil --run {run.folder} --student {name}"
+    )
 
 
 def _begin(run: Run, teacher: Encoder, lessons: Lessons, settings: StudentSettings) -> nn.Module:
@@ -147,10 +155,8 @@ def _begin(run: Run, teacher: Encoder, lessons: Lessons, settings: StudentSettin
     if settings.name == MATCHED:
         return copy.deepcopy(teacher)
     if settings.percent:
-        whole = teacher
-        if settings.begins_with:
-            whole = Encoder.load(_larger(run, settings.begins_with).folder / "encoder")
-        rows = np.random.default_rng([settings.seed, 6]).permutation(len(lessons.tokens))[:IMPORTANCE_TEXTS]
+        whole = Encoder.load(_larger(run, settings.begins_with)) if settings.begins_with else teacher
+        rows = np.random.default_rng([settings.seed, 6]).permutation(lessons.labelled)[:IMPORTANCE_TEXTS]
         say(f"weighing heads and feed-forward units by {len(rows)} texts")
         return prune(whole, settings.percent, _losses(whole, lessons, rows))
     if settings.layers:
@@ -183,48 +189,6 @@ def _token_vectors(teacher: Encoder, lessons: Lessons) -> NDArray[np.float32]:
             advance(len(ids))
     rarity = np.log((1 + len(lessons.tokens)) / (1 + having))
     return np.asarray(vectors * (rarity / rarity.max())[:, None], np.float32)
-
-
-@dataclass(frozen=True)
-class Judge:
-    """The run's validation queries, by which passes are compared and the student is measured at the end."""
-
-    asked: Pairs
-    tokens: list[Tokens]
-
-    @classmethod
-    def of(cls, run: Run, examples: Examples) -> Judge:
-        """Up to ``JUDGING_TEXTS`` queries."""
-        asked = examples.validation.take(np.arange(min(len(examples.validation), JUDGING_TEXTS)))
-        tokenizer = TextTokenizer(run.tokenizer_file, run.settings["max_tokens"])
-        return cls(asked, tokenizer.tokenise(asked.texts))
-
-    def ndcg(self, scores: Tensor) -> float:
-        """NDCG@10 of (queries, items) scores; items of a query's own history are left out. 0 without queries."""
-        for row, history in enumerate(self.asked.histories):
-            scores[row, list(history)] = -torch.inf
-        return float(gains(scores, torch.from_numpy(self.asked.items)).mean()) if len(self.tokens) else 0.0
-
-    def compare(self, run: Run, student: nn.Module, teacher: Encoder) -> dict[str, float]:
-        """How the run ranks with the student's vectors and with its own, and how alike those are."""
-        own, other = (encode_tokens(network, self.tokens, "reading validation texts") for network in (student, teacher))
-        ranker = fused_ranker(run, lambda _: own)
-        taught = dataclasses.replace(ranker, encode=lambda _: other)
-        return {
-            "texts": len(self.tokens),
-            "ndcg_at_10": self.ndcg(torch.from_numpy(ranker.scores(self.asked))),
-            "teacher_ndcg_at_10": self.ndcg(torch.from_numpy(taught.scores(self.asked))),
-            "cosine": float((own * other).sum(1).mean()) if len(own) else 0.0,
-        }
-
-    def margin_errors(self, lessons: Lessons, margins: Margins, student: nn.Module, teacher: Encoder) -> dict[str, float]:
-        """Root mean square of the difference from the matcher's margins, in nats: of the student, and of what it began as."""
-        tokens = [self.tokens[row] for row in margins.rows.tolist()]
-        errors = []
-        for network in (student, teacher):
-            scores = lessons.scores(torch.from_numpy(encode_tokens(network, tokens, "comparing margins")))
-            errors.append(math.sqrt(float(margins.loss(scores, np.arange(len(tokens))))))
-        return {"margin_texts": len(tokens), "margin_error": errors[0], "teacher_margin_error": errors[1]}
 
 
 def _train(

@@ -1,4 +1,4 @@
-"""What the teacher says of the texts that a student learns from: the training texts, and parts of them."""
+"""What the teacher says of the texts that a student learns from: training texts and others, and parts of them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from bertrec.tensors import TEXT_SIGNAL
 from bertrec.text import TextTokenizer, Tokens
 from train.encoder import Encoder
-from train.examples import Examples
+from train.examples import UNSEEN, Examples
 from train.fingerprint import teacher_fingerprint
 from train.items import log_prior
 from train.run import Run
 from train.states import encode_texts
 from train.students.contract import STUDENTS_FOLDER, StudentSettings
 from train.students.margins import Margins
+from train.students.unlabelled import fingerprint_of
 
 CROP_WORDS = (3, 16)
 """Fewest and most words of a part: as long as what people type into a search field."""
@@ -32,9 +33,9 @@ CROP_WORDS = (3, 16)
 class Lessons:
     """Texts, and what the teacher makes of each.
 
-    tokens: of each text. items: (texts,) int64 the right item. vectors: (texts, hidden) float32, the teacher's. item_vectors:
-    (items, hidden) and prior: (items,), by which both rank. margins: of the training texts, which stand first; None where the
-    matcher is not asked.
+    tokens: of each text. items: (texts,) int64 the right item, UNSEEN where nobody said. vectors: (texts, hidden) float32, the
+    teacher's. item_vectors: (items, hidden) and prior: (items,), by which both rank. margins: of the training texts, which stand
+    first; None where the matcher is not asked.
     """
 
     tokens: Sequence[Tokens]
@@ -51,6 +52,11 @@ class Lessons:
         return np.full(texts, -1, np.int64) if self.margins is None else self.margins.places(texts)
 
     @property
+    def labelled(self) -> NDArray[np.int64]:
+        """Rows of the texts that have an item."""
+        return np.flatnonzero(self.items != UNSEEN)
+
+    @property
     def lengths(self) -> NDArray[np.int64]:
         """(texts,) tokens of each text."""
         return np.asarray([len(text.ids) for text in self.tokens], np.int64)
@@ -62,15 +68,16 @@ class Lessons:
     def loss(self, vectors: Tensor, rows: NDArray[np.int64], settings: StudentSettings) -> Tensor:
         """How far a student's ``vectors``, (batch, hidden), are from the teacher's of the texts ``rows``, and from the items.
 
-        The divergence between the distributions over the items (Hinton et al., 2015), 1 − cosine, the right item's cross-entropy,
-        and the distance from the matcher's margins where they are wanted.
+        The divergence between the distributions over the items (Hinton et al., 2015), 1 − cosine, the right item's cross-entropy
+        (of a text without one: nothing), and the distance from the matcher's margins where they are wanted.
         """
         wanted = torch.from_numpy(self.vectors[rows])
         scores = nn.functional.log_softmax(self.scores(vectors), dim=-1)  # shifts a row's scores alike: margins stay
         teacher = nn.functional.log_softmax(self.scores(wanted), dim=-1)
         divergence = nn.functional.kl_div(scores, teacher, reduction="batchmean", log_target=True)
         distance = 1.0 - (vectors * wanted).sum(-1).mean()
-        label = nn.functional.nll_loss(scores, torch.from_numpy(self.items[rows]))
+        items = torch.from_numpy(self.items[rows])
+        label = nn.functional.nll_loss(scores, items, ignore_index=UNSEEN, reduction="sum") / len(rows)
         loss = divergence + settings.embedding_weight * distance + settings.label_weight * label
         if self.margins is None:
             return loss
@@ -78,19 +85,25 @@ class Lessons:
 
 
 def prepare_lessons(
-    run: Run, teacher: Encoder, examples: Examples, settings: StudentSettings, margins: Margins | None = None
+    run: Run,
+    teacher: Encoder,
+    examples: Examples,
+    settings: StudentSettings,
+    margins: Margins | None = None,
+    unlabelled: Sequence[str] = (),
 ) -> Lessons:
-    """Read the training texts and their parts with the teacher; what it said is kept in the run for the next student.
+    """Read the training texts, the ``unlabelled``, and their parts with the teacher; what it said is kept for the next student.
 
     margins: the matcher's, of the training texts.
     """
-    texts, items = list(examples.train.texts), [examples.train.items]
+    whole = [*examples.train.texts, *unlabelled]
+    texts, items = list(whole), np.concatenate([examples.train.items, np.full(len(unlabelled), UNSEEN, np.int64)])
     for crop in range(settings.crops):
         random = np.random.default_rng([settings.seed, 5, crop])
-        texts += [part_of(text, random) for text in examples.train.texts]
-        items.append(examples.train.items)
+        texts += [part_of(text, random) for text in whole]
     tokenizer = TextTokenizer(run.tokenizer_file, run.settings["max_tokens"])
-    kept = f"teacher-{teacher_fingerprint(run)[:12]}-{settings.seed}-{settings.crops}.npy"
+    also = f"-{fingerprint_of(unlabelled)[:12]}" if unlabelled else ""
+    kept = f"teacher-{teacher_fingerprint(run)[:12]}-{settings.seed}-{settings.crops}{also}.npy"
     path = run.folder / STUDENTS_FOLDER / kept
     if path.is_file():
         vectors = np.load(path, allow_pickle=False)
@@ -101,7 +114,7 @@ def prepare_lessons(
     item_vectors = torch.from_numpy(run.array(f"items/{TEXT_SIGNAL}").astype(np.float32))
     return Lessons(
         tokenizer.tokenise(texts),
-        np.concatenate(items),
+        np.tile(items, 1 + settings.crops),
         vectors.astype(np.float32),
         item_vectors,
         torch.from_numpy(prior),
