@@ -57,7 +57,7 @@ class Wanted(TypedDict, total=False):
 class How(TypedDict, total=False):
     """How one call is made, as keywords.
 
-    timeout_s: how long to wait for servers, instead of the recommender's own ``timeout_s``.
+    timeout_s: the call's deadline, instead of the recommender's own ``timeout_s``.
     request_id: sent as ``x-request-id`` and as the inference request's id; by default a random one, which the answer names.
     traceparent: the trace that the call is part of, in W3C's form; by default OpenTelemetry's current span, or a new trace.
     """
@@ -98,14 +98,14 @@ class Core:
 
         url: ``grpc://HOST[:PORT]``, ``http://…``, with TLS ``grpcs://…`` and ``https://…``; or a list of them, asked in turn.
         bundle: answer from it, with no server.
-        fallback: the bundle that answers while the servers cannot; it is verified and loaded now, not when it is needed.
+        fallback: the bundle that answers while the servers cannot; verified, loaded and asked once now, not when it is needed.
         server: a backend instead of an address; :meth:`close` closes it, and a backend given as fallback too.
         fallback_policy: one of :class:`Fallback`; by default ``edge`` where a fallback is given.
-        late_after_s: how long ``edge-if-late`` waits for a server before the edge begins.
+        late_after_s: how long ``edge-if-late`` waits for a server before the edge begins; less where the deadline is near.
         engine: of the bundle, to encode texts; by default the export's choice.
         threads, device, memory_arena, affinity, allow_spinning: how this process runs it; see
         :class:`bertrec.session_options.SessionOptions`.
-        timeout_s: how long a call may wait for servers, all attempts together; the edge's own computing comes on top.
+        timeout_s: the deadline of a call, all attempts together; before a fallback, the servers leave the edge its part of it.
         rest_s: how long a server that failed is left alone before one call tries it again.
         retries: see :class:`Retries`. hedge_after_s: send a second request where the first took so long; by default never.
         tls, headers, token: see :class:`Tls`; what every request carries; ``token`` is sent as ``authorization: Bearer``.
@@ -119,20 +119,12 @@ class Core:
         if sum(given is not None for given in (url, bundle, server)) != 1:
             raise InvalidInput("give either url, the address of a server such as grpc://127.0.0.1:8001, or bundle, a folder")
         policy = _policy(fallback_policy, fallback, bundle)
-        name, edge = ("fallback", fallback) if bundle is None else ("bundle", bundle)
-        if not isinstance(edge, str | Path | Backend | None):
-            raise InvalidInput(f"{name} is of type {type(edge).__name__}; accepted is the folder of a bundle")
-        self._clock = clock
-        self._closed = False
-        self._process = os.getpid()
-        self._tally = Tally()
-        self._tracer = Tracer()
         session = SessionOptions(threads, device, memory_arena, affinity, allow_spinning)
-        self._edge = open_edge(edge, engine=engine, session=session) if isinstance(edge, str | Path) else edge
-        backends = [("server", server)] if server is not None else []
-        if url is not None:
-            backends = _named(url, _of_type("tls", tls, Tls), self._connect)
-        self._servers = [self._endpoint(name, backend, rest_s) for name, backend in backends]
+        self._clock, self._closed, self._process = clock, False, os.getpid()
+        self._tally, self._tracer = Tally(), Tracer()
+        self._edge = _edge(bundle, fallback, engine, session)
+        backends = [("server", server)] if url is None else _named(url, _of_type("tls", tls, Tls), self._connect)
+        self._servers = [self._endpoint(name, backend, rest_s) for name, backend in backends if backend is not None]
         self._planner = Planner(
             Endpoints(self._servers, insist=policy is Fallback.NONE) if self._servers else None,
             fallback=policy,
@@ -188,6 +180,18 @@ class Core:
             "attempts": call.attempts,
             "request_id": trace.request_id,
         }
+
+
+def _edge(bundle: object, fallback: object, engine: str | None, session: SessionOptions) -> Backend | None:
+    name, edge = ("fallback", fallback) if bundle is None else ("bundle", bundle)
+    if not isinstance(edge, str | Path):
+        if not isinstance(edge, Backend | None):
+            raise InvalidInput(f"{name} is of type {type(edge).__name__}; accepted is the folder of a bundle")
+        return edge
+    opened = open_edge(edge, engine=engine, session=session)
+    if name == "fallback":  # the first answer takes ten times as long as those after it, and its call has no time left
+        opened.answer(["first words"], Options(k=1), timeout_s=DEFAULT_TIMEOUT_S)
+    return opened
 
 
 def _policy(given: Fallback | str | None, fallback: object, bundle: object) -> Fallback:
