@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
@@ -57,7 +58,7 @@ class Wanted(TypedDict, total=False):
 class How(TypedDict, total=False):
     """How one call is made, as keywords.
 
-    timeout_s: how long to wait for servers, instead of the recommender's own ``timeout_s``.
+    timeout_s: the call's deadline, instead of the recommender's own ``timeout_s``.
     request_id: sent as ``x-request-id`` and as the inference request's id; by default a random one, which the answer names.
     traceparent: the trace that the call is part of, in W3C's form; by default OpenTelemetry's current span, or a new trace.
     """
@@ -97,15 +98,13 @@ class Core:
         """Open the bundle, if one is given; servers are connected by the first call.
 
         url: ``grpc://HOST[:PORT]``, ``http://…``, with TLS ``grpcs://…`` and ``https://…``; or a list of them, asked in turn.
-        bundle: answer from it, with no server.
-        fallback: the bundle that answers while the servers cannot; it is verified and loaded now, not when it is needed.
-        server: a backend instead of an address; :meth:`close` closes it, and a backend given as fallback too.
+        fallback: the bundle that answers while the servers cannot; verified, loaded and asked once now, not when it is needed.
+        bundle: answer from it, with no server. server: a backend instead of an address; :meth:`close` closes it too.
         fallback_policy: one of :class:`Fallback`; by default ``edge`` where a fallback is given.
-        late_after_s: how long ``edge-if-late`` waits for a server before the edge begins.
-        engine: of the bundle, to encode texts; by default the export's choice.
-        threads, device, memory_arena, affinity, allow_spinning: how this process runs it; see
-        :class:`bertrec.session_options.SessionOptions`.
-        timeout_s: how long a call may wait for servers, all attempts together; the edge's own computing comes on top.
+        late_after_s: how long ``edge-if-late`` waits for a server before the edge begins; less where the deadline is near.
+        engine: of the bundle, by default the export's choice. threads, device, memory_arena, affinity, allow_spinning: how this
+        process runs it; see :class:`bertrec.session_options.SessionOptions`.
+        timeout_s: the deadline of a call, all attempts together; before a fallback, the servers leave the edge its part of it.
         rest_s: how long a server that failed is left alone before one call tries it again.
         retries: see :class:`Retries`. hedge_after_s: send a second request where the first took so long; by default never.
         tls, headers, token: see :class:`Tls`; what every request carries; ``token`` is sent as ``authorization: Bearer``.
@@ -115,24 +114,12 @@ class Core:
         self._timeout_s = checked_seconds("timeout_s", timeout_s)
         self._headers = request_headers(headers, token)
         self._retries = _of_type("retries", retries, Retries) or Retries()
-        rest_s = checked_seconds("rest_s", rest_s)
-        if sum(given is not None for given in (url, bundle, server)) != 1:
-            raise InvalidInput("give either url, the address of a server such as grpc://127.0.0.1:8001, or bundle, a folder")
-        policy = _policy(fallback_policy, fallback, bundle)
-        name, edge = ("fallback", fallback) if bundle is None else ("bundle", bundle)
-        if not isinstance(edge, str | Path | Backend | None):
-            raise InvalidInput(f"{name} is of type {type(edge).__name__}; accepted is the folder of a bundle")
-        self._clock = clock
-        self._closed = False
-        self._process = os.getpid()
-        self._tally = Tally()
-        self._tracer = Tracer()
-        session = SessionOptions(threads, device, memory_arena, affinity, allow_spinning)
-        self._edge = open_edge(edge, engine=engine, session=session) if isinstance(edge, str | Path) else edge
-        backends = [("server", server)] if server is not None else []
-        if url is not None:
-            backends = _named(url, _of_type("tls", tls, Tls), self._connect)
-        self._servers = [self._endpoint(name, backend, rest_s) for name, backend in backends]
+        policy = _policy(fallback_policy, fallback, url=url, bundle=bundle, server=server)
+        self._clock, self._closed, self._process = clock, False, os.getpid()
+        self._tally, self._tracer = Tally(), Tracer()
+        self._edge = _edge(bundle, fallback, engine, SessionOptions(threads, device, memory_arena, affinity, allow_spinning))
+        named = {"server": server} if url is None else _named(url, _of_type("tls", tls, Tls), self._connect)
+        self._servers = self._endpoints(named, checked_seconds("rest_s", rest_s))
         self._planner = Planner(
             Endpoints(self._servers, insist=policy is Fallback.NONE) if self._servers else None,
             fallback=policy,
@@ -150,8 +137,9 @@ class Core:
     def _connect(self, url: str, tls: Tls | None) -> Backend | AsyncBackend:
         raise NotImplementedError  # Recommender and AsyncRecommender each have their own
 
-    def _endpoint(self, name: str, backend: Backend | AsyncBackend, rest_s: float) -> Endpoint:
-        return Endpoint(name, backend, Breaker(name, opens_after=self._retries.attempts, rest_s=rest_s, clock=self._clock))
+    def _endpoints(self, named: Mapping[str, Backend | AsyncBackend | None], rest_s: float) -> list[Endpoint]:
+        breaker = partial(Breaker, opens_after=self._retries.attempts, rest_s=rest_s, clock=self._clock)
+        return [Endpoint(name, backend, breaker(name)) for name, backend in named.items() if backend is not None]
 
     def counters(self) -> Counters:
         """What this recommender has done so far; ``.to_prometheus()`` writes it as text."""
@@ -190,7 +178,22 @@ class Core:
         }
 
 
-def _policy(given: Fallback | str | None, fallback: object, bundle: object) -> Fallback:
+def _edge(bundle: object, fallback: object, engine: str | None, session: SessionOptions) -> Backend | None:
+    name, edge = ("fallback", fallback) if bundle is None else ("bundle", bundle)
+    if not isinstance(edge, str | Path):
+        if not isinstance(edge, Backend | None):
+            raise InvalidInput(f"{name} is of type {type(edge).__name__}; accepted is the folder of a bundle")
+        return edge
+    opened = open_edge(edge, engine=engine, session=session)
+    if name == "fallback":  # the first answer takes ten times as long as those after it, and its call has no time left
+        opened.answer(["first words"], Options(k=1), timeout_s=DEFAULT_TIMEOUT_S)
+    return opened
+
+
+def _policy(given: Fallback | str | None, fallback: object, *, url: object, bundle: object, server: object) -> Fallback:
+    """When the edge answers. Raises InvalidInput where those who shall answer do not go together."""
+    if sum(one is not None for one in (url, bundle, server)) != 1:
+        raise InvalidInput("give either url, the address of a server such as grpc://127.0.0.1:8001, or bundle, a folder")
     if bundle is not None and (fallback is not None or given is not None):
         raise InvalidInput("fallback goes with url: a bundle that answers in this process needs no fallback")
     if given is None:
@@ -207,11 +210,11 @@ def _policy(given: Fallback | str | None, fallback: object, bundle: object) -> F
     return policy
 
 
-def _named(url: object, tls: Tls | None, connect: Connect) -> list[tuple[str, Backend | AsyncBackend]]:
+def _named(url: object, tls: Tls | None, connect: Connect) -> dict[str, Backend | AsyncBackend]:
     urls: list[Any] = list(url) if isinstance(url, list | tuple) else [url]
     if not urls or len(set(map(str, urls))) < len(urls):
         raise InvalidInput(f"url is {url!r}; accepted is an address, or a list of one or more that differ")
-    return [(one, connect(one, tls)) for one in urls]
+    return {one: connect(one, tls) for one in urls}
 
 
 def _of_type(name: str, given: Kind | None, wanted: type[Kind]) -> Kind | None:

@@ -17,6 +17,7 @@ from bertrec.tensors import MAX_BATCH_SIZE
 
 from .answer import ServedBy
 from .counters import Tally
+from .edge_time import EdgeTime
 from .endpoints import Endpoint, Endpoints
 from .race import Later, race
 from .retrying import SHORTEST_ATTEMPT_S, Budget, retrying
@@ -24,7 +25,7 @@ from .settings import Fallback, Retries
 from .steps import Answered, Ask, Call, Pause, Stages, Step, Won, Work
 
 LATE_BY_S = 0.01
-"""An attempt that ends so little before the call's deadline has used it up: gRPC's clock and ours differ by less."""
+"""An attempt that ends so little before the servers' time is over has used it up: gRPC's clock and ours differ by less."""
 
 
 class Planner:
@@ -50,6 +51,7 @@ class Planner:
         self._budget = Budget(retries, tally)
         self._tally = tally
         self._clock = clock
+        self._edge_time = EdgeTime()
 
     def plan(self, call: Call) -> Generator[Step, Any, Answered]:
         """The steps of one call; returns the answer. Raises InvalidInput, and Unavailable where nobody could answer."""
@@ -67,23 +69,41 @@ class Planner:
         if self._endpoints is None:
             return Answered((yield from self._edge(call)).found, ServedBy.EDGE)
         self._budget.earn()
+        call.left_to_edge_s = self._left_to_edge_s(call.timeout_s)
         found: list[Any] = []
         try:
             for start in range(0, len(call.texts), MAX_BATCH_SIZE):
+                began = self._clock()
                 won = yield from self._retried(call, self._endpoints, call.texts[start : start + MAX_BATCH_SIZE])
                 if won.ask.endpoint is None:  # the edge was faster, and has answered the whole list
                     self._tally.add("fallbacks")
                     self._tally.add("late")
-                    reason = f"no server answered within {self._late_after_s:g} s"
+                    self._edge_took(call, since=max(began, call.edge_at))
+                    reason = f"no server answered within {round(call.timeout_s - call.left_to_edge_s, 3):g} s"
                     return Answered(won.found, ServedBy.EDGE, reason)
                 found += won.found
         except Unavailable as error:
             if self._fallback is Fallback.NONE:
                 raise
+            since = min(self._clock(), call.edge_at)  # with what an attempt's end came late, which the edge's answer does as well
             won = yield from self._edge(call)
+            self._edge_took(call, since=since)
             self._tally.add("fallbacks")
             return Answered(won.found, ServedBy.EDGE, str(error))
         return Answered(found, ServedBy.TRITON)
+
+    def _left_to_edge_s(self, timeout_s: float) -> float:
+        if self._fallback is Fallback.NONE:
+            return 0.0
+        expected_s = self._edge_time.expected_s(timeout_s)
+        return expected_s if self._fallback is Fallback.EDGE else max(expected_s, timeout_s - self._late_after_s)
+
+    def _servers_until(self, call: Call) -> float:
+        """When the servers' time is over. Beside an edge that has begun they have all of the deadline."""
+        return call.edge_at if self._fallback is Fallback.EDGE else call.deadline
+
+    def _edge_took(self, call: Call, *, since: float) -> None:
+        self._edge_time.took(min(max(0.0, self._clock() - since), call.timeout_s))  # a clock that jumps must not count for long
 
     def _edge(self, call: Call) -> Work:
         ask = Ask(None, call.texts, call.timeout_s)
@@ -102,20 +122,18 @@ class Planner:
                 with attempt:
                     return (yield from self._attempt(call, endpoints, batch))
         except DeadlineExceeded as error:
-            if self._clock() < call.deadline - LATE_BY_S:
+            if self._clock() < self._servers_until(call) - LATE_BY_S:
                 raise
             asked = ", ".join(dict.fromkeys(one.name for one in call.asked.failed)) or "the servers"
-            raise DeadlineExceeded(f"{asked} gave no answer within {call.timeout_s:g} s") from error
+            less = f", less {call.left_to_edge_s:.2g} s for the edge" if self._fallback is Fallback.EDGE else ""
+            raise DeadlineExceeded(f"{asked} gave no answer within {call.timeout_s:g} s{less}") from error
         raise AssertionError("tenacity ends with a result or an error")
 
     def _attempts(self, call: Call, endpoints: Endpoints, pauses: list[float]) -> BaseRetrying:
-        until = call.deadline
-        if self._fallback is Fallback.EDGE_IF_LATE:  # no use in a pause after which the edge would answer anyhow
-            until = min(until, call.started + self._late_after_s)
         return retrying(
             self._retries,
             self._budget,
-            until=until,
+            until=call.edge_at,  # no use in a pause after which the edge would answer anyhow
             clock=self._clock,
             elsewhere=lambda: endpoints.fresh(call.asked) > 0,
             anywhere=lambda: endpoints.any_left(call.asked),
@@ -140,7 +158,7 @@ class Planner:
             raise
 
     def _ask(self, call: Call, endpoints: Endpoints, batch: Sequence[str]) -> tuple[Ask, Endpoint]:
-        left_s = call.deadline - self._clock()
+        left_s = self._servers_until(call) - self._clock()
         if left_s < LATE_BY_S and call.attempts:  # the batches before took all of it
             raise DeadlineExceeded("no time is left")
         endpoint = endpoints.choose(call.asked)
@@ -156,7 +174,7 @@ class Planner:
             at = self._clock() + self._hedge_after_s
             later.append(Later(at, lambda: self._hedge(call, endpoints, first, endpoint)))
         if self._fallback is Fallback.EDGE_IF_LATE:
-            later.append(Later(call.started + self._late_after_s, lambda: Ask(None, call.texts, call.timeout_s)))
+            later.append(Later(call.edge_at, lambda: Ask(None, call.texts, call.timeout_s)))
         return later
 
     def _hedge(self, call: Call, endpoints: Endpoints, first: Ask, slow: Endpoint) -> Ask | None:
@@ -164,7 +182,7 @@ class Planner:
 
         (Dean and Barroso, *The tail at scale*, CACM 2013.)
         """
-        left_s = call.deadline - self._clock()
+        left_s = self._servers_until(call) - self._clock()
         if left_s < SHORTEST_ATTEMPT_S or not self._budget.pay():
             return None
         self._tally.add("hedges")

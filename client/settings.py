@@ -22,9 +22,10 @@ class Fallback(str, Enum):
     NONE = "none"
     """Never: the call raises."""
     EDGE = "edge"
-    """Where the servers cannot answer: they failed, all rest after failures, or the deadline passed."""
+    """Where the servers cannot answer: they failed, all rest after failures, or the edge needs what is left of the deadline."""
     EDGE_IF_LATE = "edge-if-late"
-    """As EDGE; and where no server answered within ``late_after_s``, the edge computes beside it and the first answer counts."""
+    """As EDGE; and where no server answered within ``late_after_s``, the edge computes beside it and the first answer counts.
+    So where the edge needs what is left of the deadline, of which the server has all."""
 
     def __str__(self) -> str:
         return self.value

@@ -57,12 +57,17 @@ class Answered:
 
 @dataclass
 class Call:
-    """One call under way. started: by the recommender's clock. stages_ms: see :class:`client.Answer`."""
+    """One call under way.
+
+    started: by the recommender's clock. left_to_edge_s: so long before the deadline the edge begins, if no server has answered;
+    0 where there is no fallback. stages_ms: see :class:`client.Answer`.
+    """
 
     texts: Sequence[str]
     question: Question
     timeout_s: float
     started: float
+    left_to_edge_s: float = 0.0
     asked: Asked = field(default_factory=Asked)
     attempts: int = 0
     stages_ms: dict[str, float] = field(default_factory=dict)
@@ -71,6 +76,11 @@ class Call:
     def deadline(self) -> float:
         """By the recommender's clock."""
         return self.started + self.timeout_s
+
+    @property
+    def edge_at(self) -> float:
+        """When the edge begins at the latest, by the recommender's clock."""
+        return self.deadline - self.left_to_edge_s
 
 
 @dataclass(frozen=True)

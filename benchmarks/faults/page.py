@@ -25,8 +25,8 @@ COLUMNS = (
 EXPLAINED = (
     "Each scenario runs on a real server of its own, and every answer is held against what the same bundle answers undisturbed. "
     "wrong: answers that differ. untyped: exceptions that are no BertrecError. lost: calls without an answer although the client "
-    "had a fallback. refused: typed errors, by name. The deadline is one for all attempts; where the servers used it up, the "
-    "edge's own computing comes on top, in the client's process, which makes all the load as well. Where no deadline is "
+    "had a fallback. refused: typed errors, by name. The deadline is one for all attempts, and of it the servers leave the "
+    "edge what it lately took; the edge computes in the client's process, which makes all the load as well. Where no deadline is "
     "named it is 5 s: the client shares the cores with a server that is slow then, and a shorter one would tell more of that."
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from bertrec.services import check_asked, open_services
 from bertrec.session_options import SessionOptions, usable_cores
 
 from . import NO_HEADERS
+from .turns import Turns
 
 
 class EdgeBackend:
@@ -30,7 +30,7 @@ class EdgeBackend:
         self._services = open_services(opened, engine=engine, session=session)
         # More at once are no faster: they take turns for Python's lock, 5 ms each, and a caller whose deadline ends stands behind
         # all of them. Measured with 16 threads and a server that hangs: 20 to 240 ms too late without the bound, 3 to 30 with it.
-        self._turns = threading.Semaphore(len(usable_cores()))
+        self._turns = Turns(len(usable_cores()))
 
     def answer(
         self, texts: Sequence[str], question: Question, *, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS

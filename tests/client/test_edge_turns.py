@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -14,7 +15,9 @@ import pytest
 from bertrec.answers import Options
 from bertrec.session_options import SessionOptions
 from client.backends.edge import EdgeBackend
+from client.backends.turns import Turns
 from tests.serving.asking import at_once
+from tests.serving.processes import wait_until
 from tests.tiny import ITEMS, item_text
 
 CALLERS = 12
@@ -47,3 +50,45 @@ def test_no_more_compute_at_once_than_there_are_cores(tiny_bundle: Path, monkeyp
     found = at_once([lambda number=number: ask(number) for number in range(CALLERS)])  # type: ignore[misc]
     assert found == [str(number % ITEMS) for number in range(CALLERS)]
     assert most == min(CALLERS, len(os.sched_getaffinity(0)))
+
+
+def test_turns_come_in_the_order_in_which_they_were_asked_for() -> None:
+    turns, came = Turns(1), list[str]()
+
+    def wait(name: str) -> None:
+        with turns:
+            came.append(name)
+
+    threads = [threading.Thread(target=wait, args=(str(number),)) for number in range(CALLERS)]
+    with turns:
+        for number, thread in enumerate(threads):
+            thread.start()
+            wait_until(lambda number=number: len(turns._waiting) == number + 1)  # type: ignore[misc]
+    wait("who was there before")  # and has not stopped running, as a caller in a loop has not
+    for thread in threads:
+        thread.join(10)
+    assert came == [*map(str, range(CALLERS)), "who was there before"]
+
+
+@pytest.mark.parametrize("comes_meanwhile", [False, True])
+def test_who_is_interrupted_while_waiting_leaves_the_turn_to_the_others(comes_meanwhile: bool) -> None:
+    turns = Turns(1)
+
+    def interrupt(*_: object) -> None:
+        if comes_meanwhile:
+            turns.__exit__()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        turns.__enter__()
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            turns.__enter__()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    if not comes_meanwhile:
+        turns.__exit__()
+    with turns:
+        assert turns._free == 0
+    assert (turns._free, len(turns._waiting)) == (1, 0)

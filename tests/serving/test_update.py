@@ -14,13 +14,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bertrec.answers import Options
-from bertrec.bundle import CATALOGUE_FILE, Bundle, seal
+from bertrec.bundle import MAPS_FOLDER, Bundle, seal
 from bertrec.errors import BertrecError, InvalidInput, ServerFailed
 from bertrec.tensors import MODELS
 from client import Recommender
+from export.__main__ import main as export
 from serving import _supervise
 from serving.__main__ import main
 from serving._watch import Watch
@@ -32,23 +34,52 @@ from tests.serving.asking import ask
 from tests.serving.processes import ROOT, members, regions, stub_of, wait_until, working_folders
 from tests.serving.test_command import FREE_PORTS, read_until, server_of, up
 from tests.serving.test_load import metric
-from tests.tiny import ITEMS, item_text
+from tests.tiny import ITEMS, WORDS, item_text
 
 THREADS = 4
 AFTER = 20
 """Answers of a new state that each thread waits for."""
 
 
+def new_item(number: int) -> tuple[str, str]:
+    """The words of what the other bundle alone has: the colour of one old item and the kind of the next."""
+    return WORDS[number], WORDS[ITEMS + (number + 1) % ITEMS]
+
+
+WISH = " ".join(new_item(3))
+"""Answered with new-3 by the other bundle; by the first with one of the items that have one of its words."""
+HALVES = ("3", "4")
+
+
 @pytest.fixture(scope="module")
-def other(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same catalogue under new ids, so that an answer of both bundles would show."""
-    folder = shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("other") / "bundle")
-    rows = [json.loads(line) for line in (folder / CATALOGUE_FILE).read_text().splitlines()]
-    text = "".join(json.dumps({**row, "item_id": f"new-{row['item_id']}"}) + "\n" for row in rows)
+def tiny_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle, with maps that take a description as it is, so that items can be added to it."""
+    folder = shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("first") / "bundle")
+    (folder / MAPS_FOLDER).mkdir()
     manifest = Bundle.open(tiny_bundle).manifest
-    (folder / CATALOGUE_FILE).write_text(text)
+    scales = {"text": 0.1, "lexical": 10.0, "graph": 1.0, "behaviour": 0.0}
+    for name, scale in scales.items():
+        width = manifest.signals[name]
+        np.save(folder / MAPS_FOLDER / f"{name}.npy", scale * np.eye(width + 1, width, dtype=np.float32))
+    np.save(folder / MAPS_FOLDER / "prior.npy", np.full((1, 1), -0.1, np.float32))  # less popular than any
     seal(folder, manifest)
     return folder
+
+
+@pytest.fixture(scope="module")
+def triton_repository(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return assemble(tiny_bundle, tmp_path_factory.mktemp("repository") / "first", target=Target.CPU)
+
+
+@pytest.fixture(scope="module")
+def other(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first bundle with twice the items, as ``export catalogue`` adds them."""
+    folder = tmp_path_factory.mktemp("other")
+    rows = [{"item_id": f"new-{number}", "text": " ".join(new_item(number))} for number in range(ITEMS)]
+    (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    added = ["--bundle", str(tiny_bundle), "--items", str(folder / "items.jsonl"), "--output", str(folder / "bundle")]
+    assert export(["catalogue", *added]) == 0
+    return folder / "bundle"
 
 
 @pytest.fixture
@@ -67,10 +98,10 @@ def control_of(server: TritonServer) -> ModelControl:
 
 
 class Load:
-    """Threads that ask without a pause, and hold each answer to be of one bundle."""
+    """Threads that ask without a pause for what the new bundle alone has, and hold each answer to be of one bundle."""
 
-    def __init__(self, server: TritonServer, ids: dict[str, str]) -> None:
-        self._server, self._ids = server, ids
+    def __init__(self, server: TritonServer, *, old: str, new: str) -> None:
+        self._server, self._old, self._new = server, old, new
         self._ending = threading.Event()
         self.seen: list[tuple[str, str]] = []
 
@@ -78,10 +109,19 @@ class Load:
         turn = number
         while not self._ending.is_set():
             turn += 1
-            (answer,) = ask(self._server, "grpc", [item_text(turn % ITEMS)], Options(k=3))
-            prefix = self._ids[answer.bundle]
-            assert answer.items[0].item_id == f"{prefix}{turn % ITEMS}"
-            assert all(item.item_id.startswith("new-") == bool(prefix) for item in answer.items)
+            number = turn % ITEMS
+            before, after = (number - 1) % ITEMS, (number + 1) % ITEMS
+            (answer,) = ask(self._server, "grpc", [" ".join(new_item(number))], Options(k=3))
+            first, *others = (item.item_id for item in answer.items)
+            halves = {str(number), str(after)}
+            if answer.bundle == self._old:
+                assert {first, others[0]} == halves
+                assert not others[1].startswith("new-")
+            else:
+                assert (answer.bundle, first) == (self._new, f"new-{number}")
+                assert set(others) <= {*halves, f"new-{before}", f"new-{after}"}
+            (known,) = ask(self._server, "grpc", [item_text(number)], Options(k=1))
+            assert known.items[0].item_id == str(number)  # by either: what was there keeps its place
             self.seen.append((answer.bundle, answer.engine))
 
     def __enter__(self) -> Load:
@@ -107,7 +147,7 @@ def test_a_bundle_is_replaced_and_taken_back_under_load_without_an_error_or_a_mi
 ) -> None:
     old, new = (Bundle.open(folder).fingerprint for folder in (tiny_bundle, other))
     control = control_of(server)
-    with Load(server, {old: "", new: "new-"}) as load:
+    with Load(server, old=old, new=new) as load:
         assert set(load.seen) == {(old, "fp32")}
         assert update(repository, other, control, engine="int8") == 2
         load.wait()
@@ -130,11 +170,11 @@ def test_a_bundle_is_replaced_and_taken_back_under_load_without_an_error_or_a_mi
 def test_the_cache_of_the_old_bundle_does_not_answer_for_the_new_one(repository: Path, other: Path) -> None:
     with TritonServer(repository, cache_mb=8) as server:
         for _ in range(2):
-            assert ask(server, "grpc", ["denim dress"], Options(k=1))[0].items[0].item_id == "3"
+            assert ask(server, "grpc", [WISH], Options(k=1))[0].items[0].item_id in HALVES
         update(repository, other, control_of(server))
-        assert ask(server, "grpc", ["denim dress"], Options(k=1))[0].items[0].item_id == "new-3"
+        assert ask(server, "grpc", [WISH], Options(k=1))[0].items[0].item_id == "new-3"
         roll_back(repository, control_of(server))
-        assert ask(server, "grpc", ["denim dress"], Options(k=1))[0].items[0].item_id == "3"
+        assert ask(server, "grpc", [WISH], Options(k=1))[0].items[0].item_id in HALVES
 
 
 def test_a_bundle_that_does_not_load_leaves_the_old_one_in_service(
@@ -155,6 +195,7 @@ def test_a_bundle_that_does_not_load_leaves_the_old_one_in_service(
     assert all(control.ready(model.name) == {1} for model in MODELS)
     assert not list((repository / "models").glob("*/2"))
     assert ask(server, "grpc", ["denim dress"], Options(k=1))[0].items[0].item_id == "3"
+    assert ask(server, "grpc", [WISH], Options(k=1))[0].items[0].item_id in HALVES
     assert update(repository, other, control) == 3
 
 
