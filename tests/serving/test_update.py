@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from bertrec.answers import Options
-from bertrec.bundle import MAPS_FOLDER, Bundle, seal
+from bertrec.bundle import Bundle
 from bertrec.errors import BertrecError, InvalidInput, ServerFailed
 from bertrec.tensors import MODELS
 from client import Recommender
-from export.__main__ import main as export
 from serving import _supervise
 from serving.__main__ import main
 from serving._watch import Watch
@@ -34,36 +29,13 @@ from tests.serving.asking import ask
 from tests.serving.processes import ROOT, members, regions, stub_of, wait_until, working_folders
 from tests.serving.test_command import FREE_PORTS, read_until, server_of, up
 from tests.serving.test_load import metric
-from tests.tiny import ITEMS, WORDS, item_text
-
-THREADS = 4
-AFTER = 20
-"""Answers of a new state that each thread waits for."""
-
-
-def new_item(number: int) -> tuple[str, str]:
-    """The words of what the other bundle alone has: the colour of one old item and the kind of the next."""
-    return WORDS[number], WORDS[ITEMS + (number + 1) % ITEMS]
-
-
-WISH = " ".join(new_item(3))
-"""Answered with new-3 by the other bundle; by the first with one of the items that have one of its words."""
-HALVES = ("3", "4")
+from tests.serving.two_bundles import HALVES, WISH, Load, with_maps, with_new_items
 
 
 @pytest.fixture(scope="module")
 def tiny_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny bundle, with maps that take a description as it is, so that items can be added to it."""
-    folder = shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("first") / "bundle")
-    (folder / MAPS_FOLDER).mkdir()
-    manifest = Bundle.open(tiny_bundle).manifest
-    scales = {"text": 0.1, "lexical": 10.0, "graph": 1.0, "behaviour": 0.0}
-    for name, scale in scales.items():
-        width = manifest.signals[name]
-        np.save(folder / MAPS_FOLDER / f"{name}.npy", scale * np.eye(width + 1, width, dtype=np.float32))
-    np.save(folder / MAPS_FOLDER / "prior.npy", np.full((1, 1), -0.1, np.float32))  # less popular than any
-    seal(folder, manifest)
-    return folder
+    """The tiny bundle, with maps, so that items can be added to it."""
+    return with_maps(tiny_bundle, tmp_path_factory.mktemp("first") / "bundle")
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +45,8 @@ def triton_repository(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def other(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first bundle with twice the items, as ``export catalogue`` adds them."""
-    folder = tmp_path_factory.mktemp("other")
-    rows = [{"item_id": f"new-{number}", "text": " ".join(new_item(number))} for number in range(ITEMS)]
-    (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    added = ["--bundle", str(tiny_bundle), "--items", str(folder / "items.jsonl"), "--output", str(folder / "bundle")]
-    assert export(["catalogue", *added]) == 0
-    return folder / "bundle"
+    """The first bundle with twice the items."""
+    return with_new_items(tiny_bundle, tmp_path_factory.mktemp("other"))
 
 
 @pytest.fixture
@@ -95,51 +62,6 @@ def server(repository: Path) -> Iterator[TritonServer]:
 
 def control_of(server: TritonServer) -> ModelControl:
     return ModelControl(server.http_url, server.control.key)
-
-
-class Load:
-    """Threads that ask without a pause for what the new bundle alone has, and hold each answer to be of one bundle."""
-
-    def __init__(self, server: TritonServer, *, old: str, new: str) -> None:
-        self._server, self._old, self._new = server, old, new
-        self._ending = threading.Event()
-        self.seen: list[tuple[str, str]] = []
-
-    def _work(self, number: int) -> None:
-        turn = number
-        while not self._ending.is_set():
-            turn += 1
-            number = turn % ITEMS
-            before, after = (number - 1) % ITEMS, (number + 1) % ITEMS
-            (answer,) = ask(self._server, "grpc", [" ".join(new_item(number))], Options(k=3))
-            first, *others = (item.item_id for item in answer.items)
-            halves = {str(number), str(after)}
-            if answer.bundle == self._old:
-                assert {first, others[0]} == halves
-                assert not others[1].startswith("new-")
-            else:
-                assert (answer.bundle, first) == (self._new, f"new-{number}")
-                assert set(others) <= {*halves, f"new-{before}", f"new-{after}"}
-            (known,) = ask(self._server, "grpc", [item_text(number)], Options(k=1))
-            assert known.items[0].item_id == str(number)  # by either: what was there keeps its place
-            self.seen.append((answer.bundle, answer.engine))
-
-    def __enter__(self) -> Load:
-        self._pool = ThreadPoolExecutor(THREADS)
-        self._futures = [self._pool.submit(self._work, number) for number in range(THREADS)]
-        self.wait()
-        return self
-
-    def wait(self) -> None:
-        """Until each thread had the time for some more answers, or one of them failed."""
-        more = len(self.seen) + THREADS * AFTER
-        wait_until(lambda: len(self.seen) >= more or any(future.done() for future in self._futures))
-
-    def __exit__(self, *_: object) -> None:
-        self._ending.set()
-        self._pool.shutdown()
-        for future in self._futures:
-            future.result()  # raises what a thread raised
 
 
 def test_a_bundle_is_replaced_and_taken_back_under_load_without_an_error_or_a_mixture(
