@@ -12,7 +12,7 @@ from bertrec.errors import InvalidInput
 from bertrec.tensors import ENCODER
 
 OURS, OWN_NETWORK = "bertrec", "bert"
-STUDENT = "layers-2"
+STUDENT = "layers-2-pruned-50"
 """Whose weights the strongest libraries are given too, where the run has it."""
 
 

@@ -142,9 +142,9 @@ def test_a_library_that_is_given_a_student_says_what_ours_says(measured: dict[st
 def test_a_student_is_given_only_where_the_run_has_it() -> None:
     given = {peer.name for peer in other_peers([STUDENT])} - {peer.name for peer in other_peers(["static"])}
     assert given == {
-        "OpenVINO, layers-2",
-        "OpenVINO, NNCF int8, layers-2",
-        "sentence-transformers, OpenVINO int8, layers-2",
+        "OpenVINO, layers-2-pruned-50",
+        "OpenVINO, NNCF int8, layers-2-pruned-50",
+        "sentence-transformers, OpenVINO int8, layers-2-pruned-50",
     }
 
 
@@ -359,7 +359,7 @@ def test_the_page_says_what_the_figures_say() -> None:
     )
     assert page.index("\n| **bertrec small**") < page.index("\n| **bertrec fp32**") < page.index("\n| careless |")
     assert "\n| careless | 4 (2–5) | 1.00 |" in page
-    assert "\n| given, layers-2 (student, server) | 38 (25–50) | 10.00 |" in page
+    assert "\n| given, layers-2-pruned-50 (student, server) | 38 (25–50) | 10.00 |" in page
     assert "Encoder engines of the bundle" not in page
     assert "## Encoder only" in page
     assert "What could not be measured" not in page
