@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from bertrec.catalogue import Catalogue, CatalogueItem
-from bertrec.errors import InvalidInput
 from bertrec.fusion import FEATURES, SENTIMENT, Gates, Signals
 from bertrec.sentiment import open_analyser
 from bertrec.signals import LexicalSignal
@@ -30,7 +29,7 @@ from train.clock import Clock
 from train.data import Dataset, split_interactions
 from train.encoder import Encoder, load_tokenizer
 from train.examples import Examples, Pairs, make_examples
-from train.fine_tuning import READING_SHARE, learn_text
+from train.fine_tuning import learn_text, read_texts
 from train.fusion import Asked, Fusion, choose_fusion, choose_shrinkage
 from train.heads.joint import JointHeads
 from train.items import FIRST_SCALE, PRIOR_SHRINKAGE, ItemMap, centroids, fit_map, log_prior, shrink
@@ -42,7 +41,7 @@ from train.settings import FitSettings
 from train.signals import FittedSignals, fit_signals
 from train.sources import load_dataset
 from train.spelling import fit_spelling
-from train.states import FrozenStates, compute_states, encode_states
+from train.states import FrozenStates, encode_states
 from train.team import ALONE, Team, training_device
 from train.tracking import FUSED_NDCG, Tracking, require
 from train.training_texts import corrected, training_set
@@ -97,20 +96,7 @@ def fit(
         team.tell(encoder.parameters())
     fitted = fit_signals(dataset, examples, labels.split, settings) if team.leads else None
     encoder.to(training_device())
-    states = compute_states(
-        encoder,
-        tokenizer.tokenise(examples.train.texts + examples.validation.texts),
-        trained_layers=settings.trained_layers,
-        seed=settings.seed,
-        deadline=clock.deadline(READING_SHARE),
-        precision=settings.precision,
-        team=team,
-    )
-    if clock.max_minutes is not None and not states.done[: len(examples.train)].any():
-        raise InvalidInput(
-            f"{output}: the time budget of {clock.max_minutes:g} minutes sufficed for no text at all. The same command with a "
-            "larger --max-minutes continues"
-        )
+    states = read_texts(run, encoder, tokenizer, examples, settings, clock, team=team)
     learned_from = training_set(states, examples, encoder, tokenizer, reader.vocabulary, settings)
     learned_from = dataclasses.replace(learned_from, companion=reader.joint)
     tuning = learn_text(run, encoder, learned_from, examples, settings, clock, track, team=team)
