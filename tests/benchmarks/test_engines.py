@@ -91,7 +91,7 @@ def test_builds_are_timed_and_their_tables_kept(tiny_backbone: Path, tmp_path: P
     wanted = (Build("one", ("--engines", "fp32"), 1.0), Build("wrong", ("--engines", "fp64"), 1.0))
     monkeypatch.setattr(engines, "BUILDS", wanted)
     distil(run, StudentSettings("static", epochs=4, batch_size=16, learning_rate=1e-2))
-    record = Record(tmp_path / "engines.json", {"run": run.name}, name="builds")
+    record = Record(tmp_path / "engines.json", {"run": run.folder.name}, name="builds")
     measure_engines(run.folder, tmp_path / "bundles", tmp_path / "charts", record)
     content = record.content
     assert json.loads((tmp_path / "engines.json").read_text())["builds"] == content["builds"]

@@ -109,7 +109,7 @@ def test_a_matcher_and_heads_are_compiled_where_a_bundle_has_them(tiny_backbone:
 def test_a_plan_of_the_matcher_takes_every_pair_as_serving_pads_it(max_tokens: int, item_tokens: int) -> None:
     profiles = [one.shapes["input_ids"] for one in matcher_profiles(max_tokens, item_tokens)]
     for text, item in itertools.product(range(2, max_tokens + 1), (0, 2, item_tokens)):
-        ((_, inputs),) = pair_batches([Tokens([5] * text)], [[6] * item])
+        ((_, inputs),) = pair_batches([Tokens([5] * text, False)], [[6] * item])
         tokens = inputs["input_ids"].shape[1]
         assert any(least[1] <= tokens <= most[1] for least, _, most in profiles), (text, item, tokens)
 
