@@ -174,8 +174,11 @@ def popularity(
     shown = of_item[top].sum(axis=1) / np.maximum((top != UNSEEN).sum(axis=1), 1)  # (queries,)
     asked = of_item[relevant]
     lift = _parts(shown - asked, groups)
-    means = ({name: float(part.mean()) for name, part in _parts(each, groups).items()} for each in (asked, shown))
-    return Popularity(*means, lift=_means(lift, seed), gap=_gap(lift, seed))
+
+    def means(values: NDArray[np.float64]) -> dict[str, float]:
+        return {name: float(part.mean()) for name, part in _parts(values, groups).items()}
+
+    return Popularity(means(asked), means(shown), _means(lift, seed), _gap(lift, seed))
 
 
 def _parts(values: NDArray[np.float64], groups: Sequence[str]) -> dict[str, NDArray[np.float64]]:
