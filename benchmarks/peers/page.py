@@ -152,19 +152,23 @@ def _has_the_encoder(peer: Content) -> bool:
 def _speed(name: str, speed: Mapping[str, Any], content: Content, way: str, best: float | None) -> tuple[str, ...]:
     quality, peer = content["quality"][name], content["peers"][name]
     median, low, high = speed[OFFLINE][way]["texts_per_s"]
-    single = [speed[workload][way] for workload in (WISH, REVIEW)]
-    asked = content["settings"]["rounds"] * content["settings"]["singly"]
+    single = [(speed[workload][way], _asked(name, workload, content)) for workload in (WISH, REVIEW)]
     return (
         _shown(name, content),
         f"{median:,.0f} ({low:,.0f}–{high:,.0f})",
         "–" if best is None else f"{median / best:.2f}",
-        *(f"{one['p50_ms']:.2f}, {shown(one['p95_ms'], 95, asked)}" for one in single),
+        *(f"{one['p50_ms']:.2f}, {shown(one['p95_ms'], 95, asked)}" for one, asked in single),
         f"{quality['ndcg_at_10']:.4f}",
         "–" if peer["fused"] else f"{quality['kept']:.1%}",
         f"{quality['cosine_mean']:.4f}" if "cosine_mean" in quality else "–",
         f"{speed[OFFLINE]['cores_used']:.2f}",
         f"{peer['memory_bytes'] / 1e6:,.0f}" if "memory_bytes" in peer else "–",
     )
+
+
+def _asked(name: str, workload: str, content: Content) -> int:
+    """How many requests a peer's percentiles are of."""
+    return sum(len(row["total_s"]) for row in content["rows"] if (row["peer"], row["workload"]) == (name, workload))
 
 
 def _failed(content: Content) -> list[str]:
