@@ -174,17 +174,14 @@ def popularity(
     shown = of_item[top].sum(axis=1) / np.maximum((top != UNSEEN).sum(axis=1), 1)  # (queries,)
     asked = of_item[relevant]
     lift = _parts(shown - asked, groups)
-
-    def means(values: NDArray[np.float64]) -> dict[str, float]:
-        return {name: float(part.mean()) for name, part in _parts(values, groups).items()}
-
-    return Popularity(means(asked), means(shown), _means(lift, seed), _gap(lift, seed))
+    by_asked, by_shown = ({name: float(part.mean()) for name, part in _parts(each, groups).items()} for each in (asked, shown))
+    return Popularity(by_asked, by_shown, _means(lift, seed), _gap(lift, seed))
 
 
-def _parts(values: NDArray[np.float64], groups: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+def _parts(of_query: NDArray[np.float64], groups: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """Group → its queries' values."""
     labels = np.asarray(groups)
-    return {name: values[labels == name] for name in sorted(set(groups))}
+    return {name: of_query[labels == name] for name in sorted(set(groups))}
 
 
 def _means(parts: Mapping[str, NDArray[np.float64]], seed: int) -> dict[str, Estimate]:
