@@ -216,7 +216,7 @@ def test_an_interrupted_command_keeps_its_scenarios_and_those_of_before(
     assert [row["name"] for row in content["scenarios"]] == ["killed", "flipped"]
     assert [row["command"] == "an earlier one" for row in content["scenarios"]] == [True, False]
     before = output.read_bytes()
-    monkeypatch.setitem(scenarios.SCENARIOS, "stub", MagicMock(side_effect=KeyboardInterrupt))  # type: ignore[arg-type]  # a dict
+    monkeypatch.setitem(scenarios.SCENARIOS, "stub", MagicMock(side_effect=KeyboardInterrupt))
     assert main([*given, "--only", "stub"]) == 130
     assert output.read_bytes() == before
 
