@@ -67,8 +67,8 @@ def planned(tiny_bundle: Path, tmp_path: Path) -> Callable[..., Path]:
                 profiles=PROFILES[model],
             )
             stamp |= ((encoder or {}) if model == "encoder" else {}) | (both or {})
-            record = EngineRecord(model, f"{engine}.plan", file, "fp32", runtime="tensorrt", stamp=stamp, verdict="unmeasured")
-            records.append(record)
+            stamped: dict[str, Any] = {"runtime": "tensorrt", "stamp": stamp, "verdict": "unmeasured"}
+            records.append(EngineRecord(model, f"{engine}.plan", file, "fp32", **stamped))
         seal(folder, dataclasses.replace(manifest, engines=(*manifest.engines, *records)))
         return folder
 
