@@ -37,7 +37,8 @@ def peers_page(content: Content) -> str:
 _METHOD = (
     "The vector of the text times the matrix of the items, and the ten best, in numpy, for everybody. bertrec's fused "
     "pipeline adds the other signals, spelling and reasons; it has a row of its own and takes no part in the targets. One "
-    "wish: the first {words} words of a review, {singly} a round; one review: as many, whole. Offline: {together} reviews "
+    "wish: the first {words} words of a review, {singly} of them again and again for at least a second a round, after .3 s that "
+    "do not count; one review: as many, whole. Offline: {together} reviews "
     "handed over at once in a round, in batches of 32 or bertrec's own, of similar length; after 64 that do not count, again "
     "for at least a second, of which the median pass counts. NDCG@10 is that of the texts read offline; kept: its share of "
     "what the encoder gives in torch; cosine: to torch's vectors, mean. × best: throughput over that of the fastest other "
