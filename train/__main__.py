@@ -178,8 +178,8 @@ def _add_networks(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     distil_parser.add_argument(
         "--student",
         required=True,
-        metavar="static|layers-N|pruned-P|layers-N-pruned-P|matched",
-        help="N layers kept, P percent of the heads and units removed",
+        metavar="static|layers-N|pruned-P|layers-N-pruned-P|…-with-static|matched",
+        help="N layers kept, P percent of the heads and units removed; with the static student's vectors added",
     )
     distil_parser.add_argument("--margins", type=float, metavar="WEIGHT", help="learn the matcher's margins, too (matched: 0.1)")
     distil_parser.add_argument("--texts", type=Path, metavar="FILE", help="texts without an item to learn from too, one a line")

@@ -33,7 +33,7 @@ PACKAGE = "benchmarks.peers.encoders"
 WARM_UP, WARM_TOGETHER = 6, 64
 """Texts that are read singly, at least, and at once, before any count, in every round: they find the caches full of another's."""
 WARM_S = 0.3
-"""Singly for so long, too: 26 requests take a fast peer 50 ms, after which a process that slept is not half as fast as it becomes."""
+"""Singly for so long, too: a process that slept is not half as fast as it becomes when 26 requests have taken it 50 ms."""
 LEAST_S = 1.0
 """Texts are read again until so much time has passed, singly and together."""
 

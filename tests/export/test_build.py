@@ -24,6 +24,7 @@ from train.run import Run
 from train.settings import PRESETS, Preset
 from train.students import StudentSettings, distil
 
+HYBRID = "layers-1-with-static"
 LENIENT = Budgets(ndcg_loss=1.0, overlap=0.0, shape_cosine=0.0)
 """For the tiny network, whose vectors int8 moves further than those of a real one."""
 
@@ -35,6 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> Run:
     made = fit(str(tiny.write_data(folder / "data")), settings, folder / "run")
     for student in ("layers-1", "static"):
         distil(made, StudentSettings(student, epochs=4, batch_size=16, learning_rate=1e-2))
+    distil(made, StudentSettings(HYBRID))
     return made
 
 
@@ -64,11 +66,11 @@ def test_every_engine_was_measured_and_the_manifest_says_so(bundle: Bundle) -> N
 
 def test_every_recipe_gives_an_engine_that_is_held_against_its_own_network(run: Run, tmp_path: Path) -> None:
     names = "fp32,int8-static,plain,fp16,int8-tensorrt,layers-1-fp32,layers-1-int8,static-fp32,static-int8,static-64-fp32"
-    names += ",trimmed-int8,trimmed-static-int8"
+    names += f",trimmed-int8,trimmed-static-int8,{HYBRID}-fp32,trimmed-{HYBRID}-int8-static"
     bundle = build_bundle(run, tmp_path / "all", only(names))
     records = {record.name: record for record in bundle.manifest.engines if record.model == "encoder"}
     assert list(records) == names.split(",")
-    for name in ("plain", "layers-1-fp32", "static-fp32"):
+    for name in ("plain", "layers-1-fp32", "static-fp32", f"{HYBRID}-fp32"):
         assert records[name].parity["cosine_to_torch_min"] > 1 - 1e-5, name
         assert records[name].batch_invariant, name
     assert records["int8-static"].batch_invariant
@@ -78,6 +80,11 @@ def test_every_recipe_gives_an_engine_that_is_held_against_its_own_network(run: 
     assert records["static-int8"].size_bytes < records["static-fp32"].size_bytes
     assert (records["trimmed-int8"].tokenizer, records["int8-static"].tokenizer) == ("tokenizer.trimmed.json", "tokenizer.json")
     assert records["trimmed-static-int8"].quality["ndcg_at_10"] > 0.9
+    hybrid = records[f"trimmed-{HYBRID}-int8-static"]
+    assert hybrid.quality["ndcg_at_10"] > 0.9
+    assert hybrid.batch_invariant
+    assert "com.microsoft" in domains[hybrid.name]  # its layers are fused and in int8, its tables too
+    assert hybrid.size_bytes < 0.6 * records[f"{HYBRID}-fp32"].size_bytes  # the hash table is whole in both
 
 
 def test_two_exports_of_one_run_give_the_same_files(run: Run, bundle: Bundle, tmp_path: Path) -> None:
@@ -181,7 +188,7 @@ def test_a_disk_that_is_full_is_one_clear_error(run: Run, tmp_path: Path) -> Non
     ("arguments", "message"),
     [
         (["--engines", "fp64"], "engine 'fp64' is unknown; accepted are fp32, int8, int8-static, plain, fp16, int8-tensorrt"),
-        (["--engines", "layers-9-int8"], "with one of the run's students (layers-1, static, static-128, static-64)"),
+        (["--engines", "layers-9-int8"], "with one of the run's students (layers-1, layers-1-with-static, static, "),
         (["--engines", "static-fp16"], "engine 'static-fp16' is unknown"),
         (["--run", "/nowhere"], "/nowhere holds no run; one is made by: python -m train fit"),
         (["--max-loss", "-1"], "the budget ndcg_loss is -0.01; accepted is"),

@@ -27,6 +27,7 @@ from train.states import encode_tokens
 from train.students import Student, StudentSettings, distil, open_students
 from train.students.bert import keep_layers, prune
 from train.students.contract import STATIC_FILE, STUDENT_FILE
+from train.students.join import WEIGHTS
 from train.students.static import StaticEncoder, frequent_pairs, hash_table
 from train.students.teacher import CROP_WORDS, Lessons, part_of, prepare_lessons
 from train.students.unlabelled import unlabelled_texts
@@ -160,7 +161,7 @@ def test_what_is_there_is_reused_and_what_differs_is_refused(run: Run, tmp_path:
 def test_a_student_is_pruned_from_the_run_s_own_smaller_one(run: Run, tmp_path: Path) -> None:
     copy = open_run(shutil.copytree(run.folder, tmp_path / "run", ignore=shutil.ignore_patterns("students")))
     with pytest.raises(
-        InvalidRun, match=r"no finished student layers-1 to prune. First: python -m train distil .* --student layers-1$"
+        InvalidRun, match=r"no finished student layers-1, which layers-1-pruned-50 is made of. First: .* --student layers-1$"
     ):
         distil(copy, lessons("layers-1-pruned-50"))
     larger = distil(copy, lessons("layers-1"))
@@ -180,11 +181,48 @@ def test_a_student_is_pruned_from_the_run_s_own_smaller_one(run: Run, tmp_path: 
         distil(copy, lessons("layers-1-pruned-50"))
 
 
-@pytest.mark.parametrize("name", ["", "layers-0", "pruned-100", "layers-2-", "layers-2-pruned-0", "tiny", "../x", "static-2"])
+def test_a_hybrid_adds_the_vectors_of_two_students(run: Run, tmp_path: Path) -> None:
+    copy = open_run(shutil.copytree(run.folder, tmp_path / "run", ignore=shutil.ignore_patterns("students")))
+    wanted = StudentSettings("layers-1-with-static")
+    small = distil(copy, lessons("layers-1"))
+    with pytest.raises(
+        InvalidRun, match=r"no finished student static, which layers-1-with-static is made of. First: .* --student static$"
+    ):
+        distil(copy, wanted)
+    static = distil(copy, lessons("static"))
+    student = distil(copy, wanted)
+    weight, found = student.record["static_weight"], student.record["ndcg_at_10_by_weight"]
+    assert weight == min(one for one in WEIGHTS if found[one] == max(found[other] for other in WEIGHTS))
+    read, looked_up = (one.load().eval()(IDS, MASK).detach() for one in (small, static))
+    both = read + weight * looked_up
+    torch.testing.assert_close(student.load().eval()(IDS, MASK).detach(), both / both.norm(dim=1, keepdim=True))
+    assert distil(copy, wanted).folder == student.folder  # reused
+    with pytest.raises(InvalidInput, match="learns nothing, so no margins either; give them to layers-1"):
+        StudentSettings("layers-1-with-static", margin_weight=0.1)
+    texts = tmp_path / "texts.txt"
+    texts.write_text("a text\n")
+    with pytest.raises(InvalidInput, match="learns from no texts; give them to layers-1"):
+        distil(copy, wanted, texts=texts)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "static-with-static",
+        "layers-0",
+        "pruned-100",
+        "layers-2-",
+        "layers-2-pruned-0",
+        "tiny",
+        "../x",
+        "static-2",
+    ],
+)
 def test_a_student_of_no_known_kind_is_refused(run: Run, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["distil", "--run", str(run.folder), "--student", name]) == 2
     assert (
-        "accepted are static, layers-N (N layers kept), pruned-P (P percent removed), layers-N-pruned-P, matched ("
+        "accepted are static, layers-N (N layers kept), pruned-P (P percent removed), layers-N-pruned-P, "
         in capsys.readouterr().err
     )
 

@@ -2,7 +2,7 @@
 
 students/<name>/student.json        settings, the teacher it imitates, what was measured on validation; written last
 students/<name>/encoder/            a BERT's weights and configuration, as save_pretrained writes them; or
-students/<name>/static.safetensors  the tables of a static student
+students/<name>/static.safetensors  the tables of a static student; a hybrid one has both
 students/margins-*.npz              what the matcher says of the texts, for students that learn from it
 
 Its token ids are those of the run's tokenizer, and its vectors lie in the space of the run's item vectors.
@@ -24,6 +24,7 @@ from bertrec.errors import InvalidInput, InvalidRun
 from train.encoder import Encoder
 from train.fingerprint import teacher_fingerprint
 from train.run import Run
+from train.students.hybrid import HybridEncoder
 from train.students.static import StaticEncoder
 
 STUDENTS_FOLDER = "students"
@@ -32,7 +33,10 @@ STATIC_FILE = "static.safetensors"
 DISTIL_COMMAND = "python -m train distil --run runs/NAME --student layers-2"
 STATIC = "static"
 MATCHED = "matched"
-_NAME = re.compile(r"static|matched|(?=.)(layers-(?P<layers>[1-9][0-9]*))?((^|-)pruned-(?P<percent>[1-9][0-9]?))?")
+WITH_STATIC = "-with-static"
+_NAME = re.compile(
+    r"static|matched|(?=[lp])(layers-(?P<layers>[1-9][0-9]*))?((^|-)pruned-(?P<percent>[1-9][0-9]?))?(?P<hybrid>-with-static)?"
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class StudentSettings:
 
     name: ``layers-N`` keeps N layers of the run's BERT, ``pruned-P`` drops P percent of the heads and of the feed-forward units
     of every layer, ``layers-N-pruned-P`` does so with the run's student ``layers-N``, ``static`` has no attention at all,
-    ``matched`` is all of the run's BERT, and learns from the matcher.
+    ``…-with-static`` is one of the former and ``static``, their vectors added, ``matched`` is all of the run's BERT, and learns
+    from the matcher.
     crops: parts of each training text that are learned from beside it.
     embedding_weight, label_weight: of 1 − cosine to the teacher's vector, and of the right item's cross-entropy, beside the
     divergence from the teacher's distribution over the items. bigrams: pairs of tokens that a static student has vectors of.
@@ -68,7 +73,8 @@ class StudentSettings:
         if not _NAME.fullmatch(self.name):
             raise InvalidInput(
                 f"student is {self.name!r}; accepted are static, layers-N (N layers kept), pruned-P (P percent removed), "
-                "layers-N-pruned-P, matched (the whole BERT, taught by the matcher)"
+                "layers-N-pruned-P, each of them with -with-static behind it (the static student's vectors added), "
+                "matched (the whole BERT, taught by the matcher)"
             )
         for name in ("epochs", "batch_size", "wrong_items"):
             if getattr(self, name) < 1:
@@ -79,6 +85,8 @@ class StudentSettings:
             raise InvalidInput(f"margin_weight is {self.margin_weight}; accepted is 0 or more")
         if self.name == MATCHED and not self.margin_weight:
             raise InvalidInput("matched has only the matcher's margins to learn; give them a weight above 0 (--margins 0.1)")
+        if self.hybrid and self.margin_weight:
+            raise InvalidInput(f"{self.name} learns nothing, so no margins either; give them to {self.begins_with[0]}")
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise InvalidInput(f"max_minutes is {self.max_minutes}; accepted is a number above 0")
 
@@ -93,9 +101,16 @@ class StudentSettings:
         return self._number("percent")
 
     @property
-    def begins_with(self) -> str | None:
-        """The student that this one is made of, where it is not the run's BERT: ``layers-N`` of ``layers-N-pruned-P``."""
-        return f"layers-{self.layers}" if self.layers and self.percent else None
+    def hybrid(self) -> bool:
+        """Whether two finished students are joined, and nothing is trained."""
+        return self.name.endswith(WITH_STATIC)
+
+    @property
+    def begins_with(self) -> tuple[str, ...]:
+        """The finished students that this one is made of, where it is not the run's BERT alone."""
+        if self.hybrid:
+            return (self.name.removesuffix(WITH_STATIC), STATIC)
+        return (f"layers-{self.layers}",) if self.layers and self.percent else ()
 
     def _number(self, part: str) -> int | None:
         found = _NAME.fullmatch(self.name)
@@ -129,7 +144,10 @@ class Student:
         """The network: (batch, tokens) int64 ids and mask → (batch, hidden) float32. attention: as in ``Encoder.load``."""
         if self.name == STATIC:
             return StaticEncoder.load(self.folder / STATIC_FILE)
-        return Encoder.load(self.folder / "encoder", attention=attention)
+        encoder = Encoder.load(self.folder / "encoder", attention=attention)
+        if not self.name.endswith(WITH_STATIC):
+            return encoder
+        return HybridEncoder(encoder.bert, StaticEncoder.load(self.folder / STATIC_FILE), self.record["static_weight"])
 
 
 def open_students(run: Run) -> list[Student]:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -43,6 +43,8 @@ from train.students.contract import (
     open_student,
     open_students,
 )
+from train.students.hybrid import HybridEncoder
+from train.students.join import join
 from train.students.judge import Judge
 from train.students.margins import Margins, margins_of, matcher_fingerprint
 from train.students.static import StaticEncoder, frequent_pairs
@@ -66,6 +68,8 @@ def distil(run: Run, settings: StudentSettings, *, texts: Path | None = None) ->
     started = time.monotonic()
     folder = run.folder / STUDENTS_FOLDER / settings.name
     given = [] if texts is None else read_texts(texts)
+    if given and settings.hybrid:
+        raise InvalidInput(f"{settings.name} learns from no texts; give them to {settings.begins_with[0]}")
     wanted = _wanted(run, settings, given)
     if (folder / STUDENT_FILE).is_file():
         return _reused(open_student(folder), wanted)
@@ -73,6 +77,8 @@ def distil(run: Run, settings: StudentSettings, *, texts: Path | None = None) ->
     examples = run_examples(run, dataset)
     unlabelled = unlabelled_texts(run, dataset, examples, given)
     judge = Judge.of(run, examples)
+    if settings.hybrid:
+        return _joined(run, settings, judge, wanted, started)
     began = time.monotonic()
     margins = _margins(run, dataset, examples, judge, settings)
     asking_s = time.monotonic() - began
@@ -92,20 +98,36 @@ def distil(run: Run, settings: StudentSettings, *, texts: Path | None = None) ->
         found |= judge.margin_errors(lessons, margins[VALIDATION], student, teacher)
     record = {
         **wanted,
-        "source_commit": source_commit(),
-        "minutes": round(minutes, 2),
         "minutes_of_margins": round(asking_s / 60, 2),  # of this sitting
         "steps": training.step,
         "unlabelled_texts": len(unlabelled),
-        "validation": found,
     }
-    write_json(folder / STUDENT_FILE, record)
+    return _recorded(folder, record, found, minutes)
+
+
+def _joined(run: Run, settings: StudentSettings, judge: Judge, wanted: Mapping[str, object], started: float) -> Student:
+    """Two finished students as one; seconds."""
+    small, static = (student.load() for student in _finished(run, settings))
+    assert isinstance(small, Encoder) and isinstance(static, StaticEncoder)
+    joined = join(run, judge, small, static)
+    folder = run.folder / STUDENTS_FOLDER / settings.name
+    folder.mkdir(parents=True, exist_ok=True)
+    _save(joined.network, folder)
+    found = judge.compare(run, joined.network, Encoder.load(run.encoder_folder))
+    weighed = {"static_weight": joined.network.weight, "ndcg_at_10_by_weight": joined.ndcg}
+    return _recorded(folder, {**wanted, **weighed}, found, (time.monotonic() - started) / 60)
+
+
+def _recorded(folder: Path, record: Mapping[str, object], found: Mapping[str, float], minutes: float) -> Student:
+    """The student, finished. found: on validation."""
+    whole = {**record, "source_commit": source_commit(), "minutes": round(minutes, 2), "validation": dict(found)}
+    write_json(folder / STUDENT_FILE, whole)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     say(
         f"{folder}: NDCG@10 on validation {found['ndcg_at_10']:.4f} fused, the teacher's {found['teacher_ndcg_at_10']:.4f}; "
         f"mean cosine {found['cosine']:.4f}; {minutes:.1f} minutes"
     )
-    return Student(folder, record)
+    return Student(folder, whole)
 
 
 def _wanted(run: Run, settings: StudentSettings, given: Sequence[str]) -> dict[str, object]:
@@ -114,8 +136,9 @@ def _wanted(run: Run, settings: StudentSettings, given: Sequence[str]) -> dict[s
     if settings.margin_weight:
         wanted["matcher"] = matcher_fingerprint(run)
     if settings.begins_with:
-        weights = _larger(run, settings.begins_with) / "model.safetensors"
-        wanted["begins_with"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+        folders = [student.folder for student in _finished(run, settings)]
+        weights = [path.read_bytes() for folder in folders for path in sorted(folder.rglob("*.safetensors"))]
+        wanted["begins_with"] = hashlib.sha256(b"".join(weights)).hexdigest()
     if given:
         wanted["texts"] = fingerprint_of(given)
     return wanted
@@ -140,14 +163,16 @@ def _reused(student: Student, wanted: dict[str, object]) -> Student:
     return student
 
 
-def _larger(run: Run, name: str) -> Path:
-    """The encoder's folder of the finished student that another one is made of. Raises InvalidRun where the run has none."""
-    for student in open_students(run):
-        if student.name == name:
-            return student.folder / "encoder"
-    raise InvalidRun(
-        f"{run.folder} has no finished student {name} to prune. First: python -m train distil --run {run.folder} --student {name}"
-    )
+def _finished(run: Run, settings: StudentSettings) -> list[Student]:
+    """The students that another one is made of. Raises InvalidRun where the run does not have one of them."""
+    there = {student.name: student for student in open_students(run)}
+    for name in settings.begins_with:
+        if name not in there:
+            raise InvalidRun(
+                f"{run.folder} has no finished student {name}, which {settings.name} is made of. "
+                f"First: python -m train distil --run {run.folder} --student {name}"
+            )
+    return [there[name] for name in settings.begins_with]
 
 
 def _begin(run: Run, teacher: Encoder, lessons: Lessons, settings: StudentSettings) -> nn.Module:
@@ -155,7 +180,8 @@ def _begin(run: Run, teacher: Encoder, lessons: Lessons, settings: StudentSettin
     if settings.name == MATCHED:
         return copy.deepcopy(teacher)
     if settings.percent:
-        whole = Encoder.load(_larger(run, settings.begins_with)) if settings.begins_with else teacher
+        larger = _finished(run, settings)
+        whole = Encoder.load(larger[0].folder / "encoder") if larger else teacher
         rows = np.random.default_rng([settings.seed, 6]).permutation(lessons.labelled)[:IMPORTANCE_TEXTS]
         say(f"weighing heads and feed-forward units by {len(rows)} texts")
         return prune(whole, settings.percent, _losses(whole, lessons, rows))
@@ -276,5 +302,7 @@ def _save(student: nn.Module, folder: Path) -> None:
     if isinstance(student, StaticEncoder):
         student.save(folder / STATIC_FILE)
     elif isinstance(student, Encoder):
+        if isinstance(student, HybridEncoder):
+            student.static.save(folder / STATIC_FILE)
         with writing(folder / "encoder"):
             student.bert.save_pretrained(folder / "encoder")
