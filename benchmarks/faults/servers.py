@@ -57,7 +57,7 @@ def stopped(stage: Stage) -> Outcome:
 def frozen(stage: Stage) -> Outcome:
     """As ``stopped``, for all the server's processes, which is what pausing a container does.
 
-    Triton 2.51 cannot bear that (docs/serving.md): where it aborts, another is started, as ``serving up`` does.
+    Triton 2.51 cannot bear that (docs/serving.md): where it aborts or hangs, another is started, as ``serving up`` does.
     """
     return _held_up(stage, "frozen", "all its processes", os.killpg, may_abort=True)
 
@@ -84,13 +84,14 @@ def _held_up(stage: Stage, name: str, whom: str, send: Callable[[int, int], None
 
 
 def _back_or_anew(stage: Stage, server: TritonServer, asker: Asker, after: str) -> tuple[str, tuple[str, ...]]:
-    """``back_again``; where the server aborted meanwhile another is started, as ``serving up`` does, and the note says so."""
+    """``back_again``; where the server aborted or hangs, another is started, as ``serving up`` does, and the note says so."""
     note, broken = back_again(asker, after)
-    if broken and not server.is_alive():
+    if broken:
+        what = "hung, and was killed, as serving up does after 30 s without an answer" if server.is_alive() else "aborted"
         server.kill()
         with stage.again(server):
             note, broken = back_again(asker, "another was started, as serving up does")
-        note = f"the server aborted; {note}"
+        note = f"the server {what}; {note}"
     return note, broken
 
 
