@@ -61,9 +61,9 @@ def test_a_server_that_does_not_finish_holds_nobody_longer_than_the_deadline(
         ):
             recommender.recommend("red")
         with Recommender(url, fallback=tiny_bundle) as recommender:
-            with lasting(TIMEOUT_S * 0.9, TIMEOUT_S + MARGIN_S):
+            with lasting(TIMEOUT_S * 0.7, TIMEOUT_S + MARGIN_S):  # the last quarter at most is left to the edge
                 answer = recommender.recommend("denim dress", timeout_s=TIMEOUT_S)
-            with lasting(0, TIMEOUT_S * 0.9):  # the server rests: nobody waits for it
+            with lasting(0, TIMEOUT_S * 0.7):  # the server rests: nobody waits for it
                 again = recommender.recommend("denim dress", timeout_s=TIMEOUT_S)
     for given in (answer, again):
         assert (given.items[0].item_id, given.served_by, given.degraded) == ("3", ServedBy.EDGE, True)
