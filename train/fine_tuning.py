@@ -39,7 +39,7 @@ FOLLOWING_TEXTS = 250
 """Validation texts whose loss an adaptive augmentation follows, eight times in a pass."""
 
 
-def read_texts(
+def frozen_states(
     run: Run,
     encoder: Encoder,
     tokenizer: TextTokenizer,

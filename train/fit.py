@@ -29,7 +29,7 @@ from train.clock import Clock
 from train.data import Dataset, split_interactions
 from train.encoder import Encoder, load_tokenizer
 from train.examples import Examples, Pairs, make_examples
-from train.fine_tuning import learn_text, read_texts
+from train.fine_tuning import frozen_states, learn_text
 from train.fusion import Asked, Fusion, choose_fusion, choose_shrinkage
 from train.heads.joint import JointHeads
 from train.items import FIRST_SCALE, PRIOR_SHRINKAGE, ItemMap, centroids, fit_map, log_prior, shrink
@@ -96,7 +96,7 @@ def fit(
         team.tell(encoder.parameters())
     fitted = fit_signals(dataset, examples, labels.split, settings) if team.leads else None
     encoder.to(training_device())
-    states = read_texts(run, encoder, tokenizer, examples, settings, clock, team=team)
+    states = frozen_states(run, encoder, tokenizer, examples, settings, clock, team=team)
     learned_from = training_set(states, examples, encoder, tokenizer, reader.vocabulary, settings)
     learned_from = dataclasses.replace(learned_from, companion=reader.joint)
     tuning = learn_text(run, encoder, learned_from, examples, settings, clock, track, team=team)

@@ -24,12 +24,10 @@ from bertrec.errors import InvalidInput
 from bertrec.text import Tokens
 from train.adaptation.kinds import Adaptation
 from train.checkpoint import FILE as CHECKPOINT_FILE
-from train.checkpoint import load_checkpoint, save_checkpoint
-from train.clock import Budget
 from train.encoder import Encoder
 from train.optimise import Training
-from train.passes import learn_pass
-from train.progress import progress, say
+from train.passes import Batches, Passes
+from train.progress import say
 from train.records import writing
 from train.states import length_sorted_batches, padded
 
@@ -71,56 +69,30 @@ def adapt_to_texts(
     moved = [value for value in encoder.parameters() if value.requires_grad]
     optimiser = torch.optim.AdamW([*moved, *lesson.head.parameters()], lr=0.0, weight_decay=0.01)
     training = Training({"encoder": encoder, "head": lesson.head}, optimiser)
-    guard = json.dumps({**asdict(settings), "texts": len(tokens)}, sort_keys=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    if load_checkpoint(folder, training, guard):
-        say(f"continuing from step {training.step} of the checkpoint in {folder}")
-    _learn(training, lesson, tokens, settings, folder, guard, minutes)
-    encoder.eval()
-    return training.step
-
-
-def _learn(
-    training: Training,
-    lesson: _Masking | _Contrast,
-    tokens: Sequence[Tokens],
-    settings: AdaptationSettings,
-    folder: Path,
-    guard: str,
-    minutes: float | None,
-) -> None:
-    """What is left of the passes and of the minutes."""
     lengths = np.asarray([len(text.ids) for text in tokens], np.int64)
-    steps = math.ceil(len(tokens) / settings.batch_size)
-    total, started = settings.epochs * steps, time.monotonic()
-    deadline = None if minutes is None else started + 60.0 * minutes - training.earlier_s
-    budget = Budget(started, deadline, training.step / total)
+    passes = Passes(
+        f"adapting to texts without labels: {settings.kind.value}",
+        settings.epochs,
+        steps=math.ceil(len(tokens) / settings.batch_size),
+        learning_rate=settings.learning_rate,
+        folder=folder,
+        guard=json.dumps({**asdict(settings), "texts": len(tokens)}, sort_keys=True),
+        started=time.monotonic(),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    passes.resume(training)
+
+    def begin(epoch: int) -> Batches:
+        random = np.random.default_rng([settings.seed, 5, epoch])
+        return list(length_sorted_batches(lengths, settings.batch_size, random))
 
     def loss_of(rows: NDArray[np.int64]) -> Tensor:
         return lesson.loss(*padded([tokens[row].ids for row in rows]))
 
-    def save() -> None:
-        save_checkpoint(folder, training, guard, time.monotonic() - started + training.earlier_s)
-
-    with progress(f"adapting to texts without labels: {settings.kind.value}", total) as advance:
-        advance(training.step)
-        for epoch in range(training.step // steps, settings.epochs):
-            random = np.random.default_rng([settings.seed, 5, epoch])
-            batches = list(length_sorted_batches(lengths, settings.batch_size, random))
-            in_time = learn_pass(
-                training,
-                batches,
-                loss_of,
-                epoch=epoch,
-                epochs=settings.epochs,
-                learning_rate=settings.learning_rate,
-                budget=budget,
-                save=save,
-                advance=advance,
-            )
-            save()
-            if not in_time:
-                break
+    deadline = None if minutes is None else passes.started + 60.0 * minutes - training.earlier_s
+    passes.learn(training, begin, loss_of, deadline=deadline)
+    encoder.eval()
+    return training.step
 
 
 def adapted_encoder(

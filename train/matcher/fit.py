@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,6 @@ from torch import Tensor, nn
 from bertrec.errors import InvalidData, InvalidRun
 from bertrec.matching import MATCHER_FOLDER, Matching, pair_inputs
 from train.checkpoint import FILE as CHECKPOINT_FILE
-from train.checkpoint import load_checkpoint, save_checkpoint
-from train.clock import Budget
 from train.descent import Descent
 from train.evaluate import run_dataset, run_examples
 from train.examples import UNSEEN
@@ -29,9 +26,9 @@ from train.matcher.measure import Told, choose_weight, reranked, tell_apart, ver
 from train.matcher.network import MATCHER_FILE, Matcher
 from train.matcher.settings import MatcherSettings
 from train.optimise import Training
-from train.passes import learn_pass
+from train.passes import Batches, Passes
 from train.precision import autocast, loss_scaler
-from train.progress import progress, say
+from train.progress import say
 from train.rankers import InterestVectors
 from train.records import source_commit, write_json, writing
 from train.run import Run
@@ -107,13 +104,25 @@ def _train(
     trained = [parameter for parameter in matcher.parameters() if parameter.requires_grad]
     training = Training({"matcher": matcher}, torch.optim.AdamW(trained, lr=0.0, weight_decay=0.01))
     training.descent = Descent(scaler=loss_scaler(settings.precision))
-    if load_checkpoint(folder, training, guard):
-        say(f"continuing from step {training.step} of the checkpoint in {folder}")
-    steps = math.ceil(len(train) / settings.batch_size)
-    total = settings.epochs * steps
-    deadline = None if settings.max_minutes is None else started + 60.0 * settings.max_minutes
-    budget = Budget(time.monotonic(), deadline, training.step / total)
+    passes = Passes(
+        "training the matcher",
+        settings.epochs,
+        steps=math.ceil(len(train) / settings.batch_size),
+        learning_rate=settings.learning_rate,
+        folder=folder,
+        guard=guard,
+        started=started,
+    )
+    passes.resume(training)
     judging = validation.take(np.arange(min(len(validation), JUDGING_TEXTS)))
+
+    def begin(epoch: int) -> Batches:
+        matcher.train()
+        return list(length_sorted_batches(train.lengths, settings.batch_size, np.random.default_rng([settings.seed, 8, epoch])))
+
+    def loss_of(rows: NDArray[np.int64]) -> Tensor:
+        with autocast(settings.precision):
+            return _loss(matcher, train, rows, np.random.default_rng([settings.seed, 9, training.step]))
 
     def judged() -> float:
         fits = tell_apart(matcher, judging, seed=settings.seed, precision=settings.precision)
@@ -122,19 +131,9 @@ def _train(
         say(f"on validation after {training.step} steps: {_sentence('the item fits', fits)}; {_sentence('recommends', own)}")
         return float(np.mean([one["auc"] for one in told])) if told else 0.0
 
-    def save() -> None:
-        save_checkpoint(folder, training, guard, time.monotonic() - started + training.earlier_s)
-
-    with progress("training the matcher", total) as advance:
-        advance(training.step)
-        for epoch in range(training.step // steps, settings.epochs):
-            if not _epoch(training, matcher, train, settings, epoch, budget, save, advance):
-                say(f"the time budget of {settings.max_minutes:g} minutes sufficed for {training.step} of {total} steps")
-                break
-            training.judge(judged())
-            save()
-    if training.step % steps:
-        training.judge(judged())
+    deadline = None if settings.max_minutes is None else started + 60.0 * settings.max_minutes
+    if not passes.learn(training, begin, loss_of, deadline=deadline, judge=judged):
+        say(f"the time budget of {settings.max_minutes:g} minutes sufficed for {training.step} of {passes.total} steps")
     training.restore_best()
     matcher.eval()
     return training
@@ -142,37 +141,6 @@ def _train(
 
 def _sentence(what: str, told: Told) -> str:
     return f"{what}: accuracy {told['accuracy']:.3f}, AUC {told['auc']:.3f}" if told else f"{what}: no texts"
-
-
-def _epoch(
-    training: Training,
-    matcher: Matcher,
-    train: Lessons,
-    settings: MatcherSettings,
-    epoch: int,
-    budget: Budget,
-    save: Callable[[], None],
-    advance: Callable[..., None],
-) -> bool:
-    """What is left of one pass; False where the deadline cut it short."""
-    batches = list(length_sorted_batches(train.lengths, settings.batch_size, np.random.default_rng([settings.seed, 8, epoch])))
-    matcher.train()
-
-    def loss_of(rows: NDArray[np.int64]) -> Tensor:
-        with autocast(settings.precision):
-            return _loss(matcher, train, rows, np.random.default_rng([settings.seed, 9, training.step]))
-
-    return learn_pass(
-        training,
-        batches,
-        loss_of,
-        epoch=epoch,
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        budget=budget,
-        save=save,
-        advance=advance,
-    )
 
 
 def _loss(matcher: Matcher, train: Lessons, rows: NDArray[np.int64], random: np.random.Generator) -> Tensor:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,15 +18,13 @@ from torch import Tensor, nn
 
 from bertrec.errors import InvalidInput, InvalidRun
 from train.checkpoint import FILE as CHECKPOINT_FILE
-from train.checkpoint import load_checkpoint, save_checkpoint
-from train.clock import Budget
 from train.data import TRAIN, VALIDATION, Dataset
 from train.encoder import Encoder
 from train.evaluate import run_dataset, run_examples
 from train.examples import Examples
 from train.fingerprint import teacher_fingerprint
 from train.optimise import Training
-from train.passes import learn_pass
+from train.passes import Batches, Passes
 from train.progress import progress, say
 from train.records import source_commit, write_json, writing
 from train.run import Run
@@ -226,66 +224,38 @@ def _train(
         student.bert.embeddings.requires_grad_(False)  # as in fine-tuning; most of the weights, and they cost most of the time
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
     training = Training({"student": student}, torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0))
-    if load_checkpoint(folder, training, guard):
-        say(f"continuing from step {training.step} of the checkpoint in {folder}")
-    steps = math.ceil(len(lessons.tokens) / settings.batch_size)
-    total = settings.epochs * steps
-    deadline = None if settings.max_minutes is None else started + 60.0 * settings.max_minutes
-    budget = Budget(time.monotonic(), deadline, training.step / total)
+    passes = Passes(
+        f"distilling into {settings.name}",
+        settings.epochs,
+        steps=math.ceil(len(lessons.tokens) / settings.batch_size),
+        learning_rate=settings.learning_rate,
+        folder=folder,
+        guard=guard,
+        started=started,
+    )
+    passes.resume(training)
 
-    def text_alone() -> float:
-        with torch.inference_mode():
-            vectors = encode_tokens(student, judge.tokens, "reading validation texts")
-            return judge.ndcg(lessons.scores(torch.from_numpy(vectors)))
-
-    def save() -> None:
-        save_checkpoint(folder, training, guard, time.monotonic() - started + training.earlier_s)
-
-    with progress(f"distilling into {settings.name}", total) as advance:
-        advance(training.step)
-        for epoch in range(training.step // steps, settings.epochs):
-            if not _epoch(training, student, lessons, settings, epoch, budget, save, advance):
-                say(f"the time budget of {settings.max_minutes:g} minutes sufficed for {training.step} of {total} steps")
-                break
-            ndcg = text_alone()
-            say(f"NDCG@10 on validation after {training.step} steps, text alone: {ndcg:.4f}")
-            training.judge(ndcg)
-            save()
-    training.judge(text_alone())
-    training.restore_best()
-    return training
-
-
-def _epoch(
-    training: Training,
-    student: nn.Module,
-    lessons: Lessons,
-    settings: StudentSettings,
-    epoch: int,
-    budget: Budget,
-    save: Callable[[], None],
-    advance: Callable[..., None],
-) -> bool:
-    """What is left of one pass; False where the deadline cut it short."""
-    random = np.random.default_rng([settings.seed, 7, epoch])
-    batches = list(length_sorted_batches(lessons.lengths, settings.batch_size, random))
-    student.train()
+    def begin(epoch: int) -> Batches:
+        student.train()
+        random = np.random.default_rng([settings.seed, 7, epoch])
+        return list(length_sorted_batches(lessons.lengths, settings.batch_size, random))
 
     def loss_of(rows: NDArray[np.int64]) -> Tensor:
         input_ids, mask = padded([lessons.tokens[row].ids for row in rows])
         return lessons.loss(student(input_ids, _thinned(mask, settings, training.step)), rows, settings)
 
-    return learn_pass(
-        training,
-        batches,
-        loss_of,
-        epoch=epoch,
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        budget=budget,
-        save=save,
-        advance=advance,
-    )
+    def text_alone() -> float:
+        with torch.inference_mode():
+            vectors = encode_tokens(student, judge.tokens, "reading validation texts")
+            ndcg = judge.ndcg(lessons.scores(torch.from_numpy(vectors)))
+        say(f"NDCG@10 on validation after {training.step} steps, text alone: {ndcg:.4f}")
+        return ndcg
+
+    deadline = None if settings.max_minutes is None else started + 60.0 * settings.max_minutes
+    if not passes.learn(training, begin, loss_of, deadline=deadline, judge=text_alone):
+        say(f"the time budget of {settings.max_minutes:g} minutes sufficed for {training.step} of {passes.total} steps")
+    training.restore_best()
+    return training
 
 
 def _thinned(mask: Tensor, settings: StudentSettings, step: int) -> Tensor:
