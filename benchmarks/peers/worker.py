@@ -34,6 +34,8 @@ WARM_UP, WARM_TOGETHER = 6, 64
 """Texts that are read singly, at least, and at once, before any count, in every round: they find the caches full of another's."""
 WARM_S = 0.3
 """Singly for so long, too: a process that slept is not half as fast as it becomes when 26 requests have taken it 50 ms."""
+DIGITS = 7
+"""Of seconds, as they are kept: a fast peer answers ten thousand times, and what is below 100 ns is the clock's own."""
 LEAST_S = 1.0
 """Texts are read again until so much time has passed, singly and together."""
 
@@ -99,7 +101,12 @@ class Worker:
 
 
 def _seconds(encode: Sequence[float | None], total: Sequence[float], uncounted: float) -> dict[str, Any]:
-    return {"encode_s": None if None in encode else list(encode), "total_s": list(total), "uncounted_s": uncounted}
+    encode_s = [round(one, DIGITS) for one in encode if one is not None]
+    return {
+        "encode_s": encode_s if len(encode_s) == len(total) else None,
+        "total_s": [round(one, DIGITS) for one in total],
+        "uncounted_s": round(uncounted, DIGITS),
+    }
 
 
 def last_line(text: str) -> str:
