@@ -240,7 +240,7 @@ def test_what_a_killed_up_leaves_is_gone_after_the_next_start(
         read_until(process, "Ctrl-C")
         group = server_of(process.pid)
         process.kill()
-    wait_until(lambda: not members(group) and not regions(process.pid))
+    wait_until(lambda: not members(group) and not regions(process.pid) and len(working_folders(tmp_path)) < 2)
     assert [path.name.split("-")[:3] for path in working_folders(tmp_path)] == [["bertrec", "repository", str(process.pid)]]
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with TritonServer(triton_repository):
