@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import math
 import re
-import resource
-import sys
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -23,6 +21,7 @@ from transformers.pytorch_utils import Conv1D
 from bertrec.errors import MissingDependency
 from train.bottleneck import Narrowing, Widening
 from train.encoder import Encoder
+from train.records import peak_memory_mb
 
 
 class Tuning(str, Enum):
@@ -105,8 +104,7 @@ def measure_cost(encoder: Encoder) -> TuningCost:
     """Count what is set to be trained; call it before the adapters are merged. The item vectors do not count."""
     sizes = [(value.numel(), value.requires_grad) for value in encoder.parameters()]
     trained = sum(size for size, requires_grad in sizes if requires_grad)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)  # bytes
-    return TuningCost(trained, round(trained / sum(size for size, _ in sizes), 5), round(peak / 1e6, 1))
+    return TuningCost(trained, round(trained / sum(size for size, _ in sizes), 5), peak_memory_mb())
 
 
 def adapt(encoder: Encoder, frozen_layers: int, settings: AdapterSettings) -> Adapters:

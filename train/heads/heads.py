@@ -37,7 +37,7 @@ from train.heads.tasks import UNLABELLED, Task, make_tasks
 from train.multi_task import HeadsKind
 from train.progress import say
 from train.rankers import InterestVectors
-from train.records import source_commit, write_json, writing
+from train.records import peak_memory_mb, source_commit, write_json, writing
 from train.run import METRICS_FILE, Run
 
 HEADS_FOLDER = "heads"
@@ -90,7 +90,7 @@ def train_heads(run: Run, *, seed: int = 0, kind: HeadsKind = HeadsKind.FROZEN) 
     test = _measured(network, labels, tasks, vectors[TEST])
     for name, measures in test.items():
         record["heads"][name]["test"] = asdict(measures)
-    record["seconds_to_read_texts"] = round(read_s, 2)
+    record |= {"seconds_to_read_texts": round(read_s, 2), "peak_memory_mb": peak_memory_mb()}
     _save(network, folder / WEIGHTS_FILE)
     write_json(folder / METRICS_FILE, record)
     labels.save(folder / LABELS_FILE)

@@ -30,7 +30,7 @@ from train.passes import Batches, Passes
 from train.precision import autocast, loss_scaler
 from train.progress import say
 from train.rankers import InterestVectors
-from train.records import source_commit, write_json, writing
+from train.records import peak_memory_mb, source_commit, write_json, writing
 from train.run import Run
 from train.states import length_sorted_batches
 
@@ -72,6 +72,7 @@ def fit_matcher(run: Run, settings: MatcherSettings) -> dict[str, Any]:
         "source_commit": source_commit(),
         "minutes": round((time.monotonic() - started + training.earlier_s) / 60, 2),
         "steps": training.step,
+        "peak_memory_mb": peak_memory_mb(),
         "test": {
             "fits": tell_apart(matcher, test, seed=settings.seed, precision=settings.precision),
             "recommends": verdicts(matcher, test, precision=settings.precision),

@@ -26,7 +26,7 @@ from train.fingerprint import teacher_fingerprint
 from train.optimise import Training
 from train.passes import Batches, Passes
 from train.progress import progress, say
-from train.records import source_commit, write_json, writing
+from train.records import peak_memory_mb, source_commit, write_json, writing
 from train.run import Run
 from train.states import BATCH, encode_tokens, length_sorted_batches, padded
 from train.students.bert import keep_layers, prune
@@ -118,7 +118,8 @@ def _joined(run: Run, settings: StudentSettings, judge: Judge, wanted: Mapping[s
 
 def _recorded(folder: Path, record: Mapping[str, object], found: Mapping[str, float], minutes: float) -> Student:
     """The student, finished. found: on validation."""
-    whole = {**record, "source_commit": source_commit(), "minutes": round(minutes, 2), "validation": dict(found)}
+    cost = {"minutes": round(minutes, 2), "peak_memory_mb": peak_memory_mb()}
+    whole = {**record, "source_commit": source_commit(), **cost, "validation": dict(found)}
     write_json(folder / STUDENT_FILE, whole)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     say(
