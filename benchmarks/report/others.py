@@ -249,17 +249,26 @@ def labels(content: Content, title: str) -> Section:
 
 
 def tools(content: Content, title: str) -> Section:
-    """Every tool's gain and cost."""
-    rows = [
-        [
-            row["tool"],
-            f"{row['asked']['fused']['as-written']['first']:.4f}",
-            "{value:+.4f} ({low:+.4f}…{high:+.4f})".format(**row["asked"]["fused"]["as-written"]["difference"]),
-            f"{row['cpu_minutes']:.1f}",
-            f"{row['cost']['trained_parameters']:,}",
-            f"{row['cost']['peak_memory_mb']:,.0f}",
-        ]
-        for row in content["rows"]
-    ]
+    """Every tool's gain and cost, a table for each row without a tool that they were held against."""
     heads = ("tool", "NDCG@10, fused", "to none (95%)", "CPU minutes", "parameters trained", "peak, MB")
-    return Section("tools", title, origin_of(content), (), (), (Grid("A fit for each", heads, rows),))
+    grids = [
+        Grid(
+            f"A fit for each, held against that of {base[:10]}",
+            heads,
+            [_tool(row) for row in content["rows"] if row["base"] == base],
+        )
+        for base in dict.fromkeys(row["base"] for row in content["rows"])
+    ]
+    return Section("tools", title, origin_of(content), (), (), grids)
+
+
+def _tool(row: Content) -> list[str]:
+    fused = row["asked"]["fused"]["as-written"]
+    return [
+        row["tool"],
+        f"{fused['first']:.4f}",
+        "{value:+.4f} ({low:+.4f}…{high:+.4f})".format(**fused["difference"]),
+        f"{row['cpu_minutes']:.1f}",
+        f"{row['cost']['trained_parameters']:,}",
+        f"{row['cost']['peak_memory_mb']:,.0f}",
+    ]

@@ -199,7 +199,8 @@ def other_results() -> dict[str, Content]:
     outcome = Outcome("killed", "the server is killed", calls=10, by_edge=4, late_ms=3.0, next_by="triton")
     scenario = {**asdict(outcome), "lost": outcome.lost, "complaints": outcome.complaints}
     difference = {"value": 0.001, "low": -0.002, "high": 0.004}
-    tool: dict[str, Any] = {"tool": "lora", "cpu_minutes": 5.0, "cost": {"trained_parameters": 10, "peak_memory_mb": 900.0}}
+    tool: dict[str, Any] = {"tool": "lora", "base": "2026-01-02T03", "cpu_minutes": 5.0}
+    tool["cost"] = {"trained_parameters": 10, "peak_memory_mb": 900.0}
     tool["asked"] = {"fused": {"as-written": {"first": 0.35, "difference": difference}}}
     found: dict[str, Any] = {
         "peers": peers,

@@ -35,12 +35,38 @@ def test_a_row_is_a_fit_with_the_switches_that_it_names(
     page = tools_page(content)
     assert "| lora | `--tuning lora` |" in page
     assert [row["source_commit"] for row in content["rows"]] == 3 * [record["source_commit"]]
-    assert f"cores; fitted at {record['source_commit'][:10]}.\n" in page
+    assert f"cores; fitted at {record['source_commit'][:10]}:\n" in page
     assert f"{typos['asked']['fused']['as-written']['first']:.4f} (" in page
     assert base["cpu_minutes"] > 0
     assert typos["asked"]["text alone"].keys() == set(QUERIES)
     assert lora["asked"]["text alone"].keys() == {"as-written"}
-    assert measure_tools(settings, tmp_path / "again.json")["rows"] == content["rows"]
+    again = measure_tools(settings, tmp_path / "again.json")["rows"]
+    assert [{**row, "measured": ""} for row in again] == [{**row, "measured": ""} for row in content["rows"]]
+
+
+def test_rows_that_are_not_measured_again_stay_beside_the_row_that_they_were_held_against(
+    tmp_path: Path, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tiny.write_data(tmp_path / "checkerboard", per_item=12)
+    monkeypatch.setattr("benchmarks.tools.FIT", ("--backbone", str(tiny_backbone)))
+    output = tmp_path / "tools.json"
+    lost = {**row_of(BASE, 0.4, {"as-written": 0.32}), "base": "older"}  # of which no other row is left
+    swap, fgm = (row_of(tool, 0.39, {"as-written": 0.31}) for tool in ("swap", "fgm"))
+    earlier = [lost, row_of(BASE, 0.4, {"as-written": 0.32}), swap, fgm]
+    output.write_text(json.dumps({"settings": {"data": str(data), "seed": 0}, "rows": earlier}))
+    content = measure_tools(ToolSettings(str(data), tools=("swap",), runs=tmp_path / "runs"), output)
+    assert [(row["tool"], row["base"] == "earlier") for row in content["rows"]] == [
+        (BASE, True),
+        ("fgm", True),
+        (BASE, False),
+        ("swap", False),
+    ]
+    assert content["rows"][1] == fgm
+    page = tools_page(content)
+    assert page.index("| fgm |") < page.index("| swap |")
+    assert page.count("| none |  |") == 2
+    other = measure_tools(ToolSettings(str(data), seed=1, tools=("none",), runs=tmp_path / "runs"), output)
+    assert [row["tool"] for row in other["rows"]] == [BASE]  # another seed is another table
 
 
 def test_an_unknown_tool_is_refused() -> None:
@@ -58,6 +84,9 @@ def row_of(tool: str, fused: float, alone: dict[str, float], commit: str | None 
     return {
         "tool": tool,
         "switches": list(TOOLS[tool]),
+        "base": "earlier",
+        "machine": {"cpu": "a CPU", "cpu_flags": ["avx2"], "cores": 2},
+        "measured": "2026-01-02T03:04:05",
         "cpu_minutes": 5.0,
         "cost": {"trained_parameters": 1_000, "peak_memory_mb": 2_000.0},
         "asked": {
@@ -68,8 +97,7 @@ def row_of(tool: str, fused: float, alone: dict[str, float], commit: str | None 
 
 
 def page_of(*rows: dict[str, Any]) -> str:
-    provenance = {"measured": "2026-01-02T03:04:05", "commit": 40 * "f", "cpu": "a CPU", "cores": 2}
-    return tools_page({"provenance": provenance, "settings": {"data": "clothing", "seed": 3}, "rows": list(rows)})
+    return tools_page({"settings": {"data": "clothing", "seed": 3}, "rows": list(rows)})
 
 
 def test_the_page_says_what_an_attack_takes_what_lora_keeps_and_how_a_row_is_made_again() -> None:
@@ -80,8 +108,8 @@ def test_the_page_says_what_an_attack_takes_what_lora_keeps_and_how_a_row_is_mad
     assert "fused (wanted 98%: reached)" in page_of(base, row_of("lora", 0.393, {"as-written": 0.28}))
     assert "LoRA keeps" not in page_of(base)
     assert "python -m train fit --data clothing --seed 3 --preset quick --max-minutes 1440 --precision auto SWITCHES" in page
-    assert f"2 cores; fitted at {10 * 'a'}, {10 * 'b'}." in page
-    assert "cores; its rows were fitted at commits that the results do not name yet." in page_of(
+    assert f"Measured 2026-01-02 on a CPU (avx2), 2 cores; fitted at {10 * 'a'}, {10 * 'b'}:" in page
+    assert "cores; its rows were fitted at commits that the results do not name yet:" in page_of(
         row_of(BASE, 0.4, {"as-written": 0.3})
     )
 

