@@ -39,6 +39,35 @@ def test_a_signal_that_misleads_loses_its_weight() -> None:
     assert fusion.gates.biases["text"] > fusion.gates.biases.get("lexical", -np.inf)
 
 
+def test_the_weights_are_those_by_which_the_items_were_chosen() -> None:
+    """Items drawn from the softmax of known weights: two signals that know something, a prior, and one that knows nothing."""
+    random, queries, width, true = np.random.default_rng(3), 4_000, 8, {"text": 2.0, "lexical": 0.7, "graph": 0.0, "prior": 0.4}
+    ones = np.ones((queries, 1), np.float32)
+    sides = {name: random.normal(size=(queries, width)).astype(np.float32) for name in ("text", "lexical", "graph")}
+    known = {name: random.normal(size=(ITEMS, width)).astype(np.float32) for name in sides}
+    known["prior"] = random.normal(size=(ITEMS, 1)).astype(np.float32)
+    sides["prior"] = ones
+    scores = sum(weight * sides[name] @ known[name].T for name, weight in true.items())
+    chosen = np.argmax(scores + random.gumbel(size=(queries, ITEMS)), axis=1)
+    asked = Asked(sides, np.zeros((queries, len(FEATURES)), np.float32), [()] * queries, chosen)
+    found = {name: np.exp(bias) for name, bias in choose_fusion(asked, known, 0.5).gates.biases.items()}
+    assert found == {name: pytest.approx(weight, rel=0.15) for name, weight in true.items() if weight}
+
+
+def test_an_item_that_is_chosen_once_more_changes_no_weight() -> None:
+    """It is in the history, so that no weight can bring it; others would all go to nothing for its sake."""
+    half = np.arange(QUERIES) % 2 == 0
+    known = np.random.default_rng(4).random(QUERIES) < 0.7
+    sides = {"text": knowing(known), "prior": np.ones((QUERIES, 1), np.float32)}
+    features = np.zeros((QUERIES, len(FEATURES)), np.float32)
+    again = [(int(item),) if repeated else () for item, repeated in zip(RELEVANT, half, strict=True)]
+    found = choose_fusion(Asked(sides, features, again, RELEVANT), items("text"), 0.5)
+    alone = Asked(
+        {name: side[~half] for name, side in sides.items()}, features[~half], [()] * int((~half).sum()), RELEVANT[~half]
+    )
+    assert found.gates.biases["text"] == pytest.approx(choose_fusion(alone, items("text"), 0.5).gates.biases["text"], abs=1e-3)
+
+
 def test_a_gate_is_learned_where_a_feature_tells_whom_to_believe() -> None:
     first = np.random.default_rng(1).random(QUERIES) < 0.5
     features = np.zeros((QUERIES, len(FEATURES)), np.float32)
