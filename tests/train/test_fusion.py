@@ -54,6 +54,17 @@ def test_the_weights_are_those_by_which_the_items_were_chosen() -> None:
     assert found == {name: pytest.approx(weight, rel=0.15) for name, weight in true.items() if weight}
 
 
+def test_weights_that_rank_better_win_over_likelier_ones() -> None:
+    """A signal that is right at the top mostly, and far off in the other queries, is no likely one; it ranks best all the same."""
+    random = np.random.default_rng(5)
+    right, guessed = random.random(QUERIES) < 0.7, random.random(QUERIES) < 0.5
+    sides = np.where(right[:, None], knowing(), -20.0 * knowing()).astype(np.float32)
+    fusion = choose_fusion(asked(text=sides, lexical=knowing(guessed)), items("text", "lexical"), 0.5)
+    assert fusion.ndcg_at_10 > 0.7
+    weights = {name: np.exp(bias) for name, bias in fusion.gates.biases.items()}
+    assert weights["text"] > weights.get("lexical", 0.0)
+
+
 def test_an_item_that_is_chosen_once_more_changes_no_weight() -> None:
     """It is in the history, so that no weight can bring it; others would all go to nothing for its sake."""
     half = np.arange(QUERIES) % 2 == 0
