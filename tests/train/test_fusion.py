@@ -55,7 +55,7 @@ def test_the_weights_are_those_by_which_the_items_were_chosen() -> None:
 
 
 def test_weights_that_rank_better_win_over_likelier_ones() -> None:
-    """A signal that is right at the top mostly, and far off in the other queries, is no likely one; it ranks best all the same."""
+    """A signal that is right at the top mostly, and far off elsewhere, is no likely one; it ranks best all the same."""
     random = np.random.default_rng(5)
     right, guessed = random.random(QUERIES) < 0.7, random.random(QUERIES) < 0.5
     sides = np.where(right[:, None], knowing(), -20.0 * knowing()).astype(np.float32)
