@@ -81,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     tools.add_argument("--runs", type=Path, default=Path("runs/tools"), help="where runs are kept, and reused")
     tools.add_argument("--output", type=Path, default=Path("benchmarks/results/tools.json"))
     tools.add_argument("--page", type=Path, default=Path("docs/transfer.md"))
-    tools.add_argument("--run", type=Path, metavar="runs/NAME", help="put what was made of this finished run on the page, too")
+    tools.add_argument(
+        "--run", type=Path, nargs="+", metavar="runs/NAME", help="put what was made of these finished runs on the page, too"
+    )
     tools.add_argument("--page-only", action="store_true", help="write the page from what --output holds, and measure nothing")
     compare = commands.add_parser(
         "compare", help="what changed between two results beyond noise; ends with 1 if for the worse or missing"
@@ -138,7 +140,7 @@ def _tools(given: argparse.Namespace) -> int:
     settings = ToolSettings(given.data, seed=given.seed, tools=named, runs=given.runs)
     content = read_tools(given.output) if given.page_only else measure_tools(settings, given.output)
     if given.run is not None:
-        content["finished"] = finished_tools(open_run(given.run))
+        content["finished"] = [finished_tools(open_run(folder)) for folder in given.run]
         write_json(given.output, content)
     given.page.write_text(tools_page(content), encoding="utf-8")
     say(f"written to {given.page}, from {given.output}")

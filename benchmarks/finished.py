@@ -6,7 +6,7 @@ They are measured when they are made, on the run's own texts, so their figures a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from train.heads import HEADS_FOLDER, load_heads
 from train.matcher.network import MATCHER_FILE, Matcher
 from train.run import METRICS_FILE, Run
 from train.students import open_students
+from train.students.contract import MATCHED
 
 
 def finished_tools(run: Run) -> dict[str, Any]:
@@ -33,10 +34,12 @@ def _students(run: Run) -> Iterator[dict[str, Any]]:
         gives = (
             f"NDCG@10 {found['ndcg_at_10']:.4f} fused on validation, {kept:.1%} of the encoder's; cosine {found['cosine']:.3f}"
         )
-        if margins := found.get("margin_error"):
-            gives += f"; off the matcher's margins by {margins:.2f}, the encoder by {found['teacher_margin_error']:.2f}"
+        if error := found.get("margin_error"):
+            gives += f"; off the matcher's margins by {error:.2f}, the encoder by {found['teacher_margin_error']:.2f}"
         parameters = sum(parameter.numel() for parameter in student.load().parameters())
-        yield _row(student.name, f"distil --student {student.name}", gives, student.record, parameters)
+        weight = student.record["settings"].get("margin_weight", 0.0)
+        margins = f" --margins {weight:g}" if weight and student.name != MATCHED else ""
+        yield _row(student.name, f"distil --student {student.name}{margins}", gives, student.record, parameters)
 
 
 def _matcher(run: Run) -> Iterator[dict[str, Any]]:
@@ -92,23 +95,29 @@ def _read(path: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def finished_table(found: Mapping[str, Any] | None) -> list[str]:
+def finished_tables(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Lines of docs/transfer.md; none where nothing was made of a run, or it was not asked for."""
-    if not found or not found["rows"]:
+    made = [run for run in runs if run["rows"]]
+    if not made:
         return []
     lines = [
         "## Made of a finished run",
         "",
-        f"Of one run of the preset {found['preset']} on {found['data']}, which took {found['minutes']:.0f} minutes; each by",
-        "`python -m train COMMAND --run runs/NAME --seed 0`, with both cores. Parameters are those of what is served in the end;",
-        "peak MB is of the whole process, – where the record is older than that figure.",
-        "",
-        "| tool | command | what it gives | minutes | parameters | peak MB |",
-        "|---|---|---|---|---|---|",
+        "Each by `python -m train COMMAND --run runs/NAME --seed 0`, with both cores; what a run itself took stands beside it.",
+        "Parameters are those of what is served in the end; peak MB is of the whole process, – in records older than that.",
     ]
-    for row in found["rows"]:
-        peak = "–" if row["peak_memory_mb"] is None else f"{row['peak_memory_mb']:,.0f}"
-        lines.append(
-            f"| {row['tool']} | `{row['command']}` | {row['gives']} | {row['minutes']:.1f} | {row['parameters']:,} | {peak} |"
-        )
+    for run in made:
+        lines += [
+            "",
+            f"### {run['data']}, preset {run['preset']}, {run['minutes']:.1f} minutes",
+            "",
+            "| tool | command | what it gives | minutes | parameters | peak MB |",
+            "|---|---|---|---|---|---|",
+            *(_line(row) for row in run["rows"]),
+        ]
     return lines
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    peak = "–" if row["peak_memory_mb"] is None else f"{row['peak_memory_mb']:,.0f}"
+    return f"| {row['tool']} | `{row['command']}` | {row['gives']} | {row['minutes']:.1f} | {row['parameters']:,} | {peak} |"

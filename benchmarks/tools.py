@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.finished import finished_table
+from benchmarks.finished import finished_tables
 from benchmarks.machine import provenance
 from bertrec.errors import InvalidInput, InvalidRun
 from train.compare import compare
@@ -245,7 +245,7 @@ def tools_page(content: Mapping[str, Any]) -> str:
         lines += _table([row for row in rows if row["base"] == base])
     if missing := [name for name in TOOLS if name not in {row["tool"] for row in rows}]:
         lines += [f"Not measured yet: {', '.join(missing)}.", ""]
-    return "\n".join([*lines, *finished_table(content.get("finished"))]).rstrip("\n") + "\n"
+    return "\n".join([*lines, *finished_tables(content.get("finished", []))]).rstrip("\n") + "\n"
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:

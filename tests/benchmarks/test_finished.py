@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.finished import finished_table, finished_tools
+from benchmarks.finished import finished_tables, finished_tools
 from tests import tiny
 from train.fit import fit
 from train.heads import train_heads
@@ -35,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> Run:
 
 def test_students_matcher_and_heads_have_their_lines(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert finished_tools(run)["rows"] == []
-    assert finished_table(finished_tools(run)) == []
+    assert finished_tables([finished_tools(run)]) == []
     student = distil(run, dataclasses.replace(DEFAULTS[STATIC], epochs=1, bigrams=10))
     matcher = fit_matcher(run, MatcherSettings(epochs=1, batch_size=32, item_tokens=8, top=5))
     heads = train_heads(run, seed=0)
@@ -45,7 +45,7 @@ def test_students_matcher_and_heads_have_their_lines(run: Run, tmp_path: Path, c
     assert f"NDCG@10 {student.record['validation']['ndcg_at_10']:.4f} fused on validation" in found["static"]["gives"]
     assert f"AUC {matcher['test']['recommends']['auc']:.3f}; reranking the top 5 of" in found["matcher"]["gives"]
     assert f"sentiment: accuracy {heads.test['sentiment'].accuracy:.3f}" in found["heads, frozen"]["gives"]
-    page = "\n".join(finished_table(finished_tools(run)))
+    page = "\n".join(finished_tables([finished_tools(run)]))
     assert "| static | `distil --student static` | NDCG" in page
     assert "| matcher | `matcher --epochs 1` | the item fits: accuracy" in page
 
@@ -55,11 +55,11 @@ def test_students_matcher_and_heads_have_their_lines(run: Run, tmp_path: Path, c
     assert main(arguments) == 0
     assert page in target.read_text()
     kept = json.loads(output.read_text())["finished"]
-    assert [row["tool"] for row in kept["rows"]] == list(found)
+    assert [[row["tool"] for row in one["rows"]] for one in kept] == [list(found)]
 
     path = student.folder / STUDENT_FILE
     path.write_text(json.dumps({name: value for name, value in student.record.items() if name != "peak_memory_mb"}))
-    older = finished_table(finished_tools(run))
+    older = finished_tables([finished_tools(run)])
     assert older[-3].endswith("| – |")  # an older record does not know
     path.write_text(json.dumps({**student.record, "teacher": "another"}))
     assert main(arguments) == 2
