@@ -197,6 +197,7 @@ def _opened(bundle: Bundle, wanted: Sequence[ModelSpec], *, run: Run, engine: st
 
     @cache
     def pairs() -> PairReader | None:
+        """The reader of pairs, which two services share; None where the bundle has no matcher."""
         return PairReader(bundle, run(MATCHER), catalogue) if bundle.matcher_engine and bundle.matching() is not None else None
 
     services: dict[str, Service] = {}

@@ -54,6 +54,7 @@ class SpellingCorrector:
         found: list[Correction] = []
 
         def replaced(match: re.Match[str]) -> str:
+            """One word as it was meant, which is noted."""
             given = match.group()
             meant = self._nearest(given.lower())
             if meant is None:

@@ -18,6 +18,7 @@ def run(plan: Plan, ask: Callable[[Ask], list[Any]], sleep: Callable[[float], No
     """Carry out ``plan`` in this thread; what must go on beside it has a thread of its own."""
 
     def done(step: Step) -> object:
+        """What a step comes to, waited for in this thread."""
         match step:
             case Ask():
                 return ask(step)

@@ -65,6 +65,7 @@ def _begun(ask: Ask) -> Generator[Step, Any, Any]:
     """The future of ``ask``. One that ends before it ran is judged by nobody, so the breaker that let it pass is told here."""
 
     def given_up() -> None:
+        """Tells the breaker that nobody will judge the request that it let pass."""
         if ask.endpoint is not None:
             ask.endpoint.breaker.given_up()
 

@@ -59,9 +59,11 @@ def retrying(
     jitter = wait_random_exponential(multiplier=retries.first_pause_s, max=retries.longest_pause_s)  # "full jitter"
 
     def wait(state: RetryCallState) -> float:
+        """Seconds before the next attempt: none where another server is up."""
         return 0.0 if elsewhere() else jitter(state) + _asked_for(state)
 
     def stop(state: RetryCallState) -> bool:
+        """Whether the attempts, the servers, the time or the budget are spent."""
         if state.attempt_number >= retries.attempts or not anywhere():
             return True
         return clock() + state.upcoming_sleep + SHORTEST_ATTEMPT_S > until or not budget.pay()

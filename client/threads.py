@@ -21,6 +21,7 @@ def in_thread(call: Callable[[], Result]) -> Future[Result]:
     future: Future[Result] = Future()
 
     def run() -> None:
+        """Carries out the call, unless it was cancelled before."""
         if not future.set_running_or_notify_cancel():
             return
         try:

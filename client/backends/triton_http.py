@@ -126,11 +126,13 @@ class _Deadline:
     deadline: float  # time.monotonic()
 
     def recv_into(self, buffer: Buffer, nbytes: int | None = 0, flags: int = 0) -> int:
+        """As the socket's, within what is left of the deadline. Raises TimeoutError behind it."""
         self._keep_deadline()
         received: int = super().recv_into(buffer, nbytes, flags)  # type: ignore[misc]  # the socket's
         return received
 
     def sendall(self, data: Buffer, flags: int = 0) -> None:
+        """As the socket's, within what is left of the deadline. Raises TimeoutError behind it."""
         self._keep_deadline()
         super().sendall(data, flags)  # type: ignore[misc]
 
@@ -179,6 +181,7 @@ class _Connection(HTTPConnection):
         super().putrequest(method, url, skip_host, skip_accept_encoding)
 
     def connect(self) -> None:
+        """Connects, and puts the socket under the deadline of the request that asked for it."""
         super().connect()
         sock = _DeadlineSocket(fileno=self.sock.detach())
         sock.deadline = self._deadline
@@ -191,6 +194,7 @@ class _TlsConnection(HTTPSConnection):
     _deadline: float | None = None
 
     def connect(self) -> None:
+        """Starts the clock, and connects: the context makes the socket."""
         self._deadline = time.monotonic() + float(self.timeout or 0)
         super().connect()
 

@@ -84,16 +84,21 @@ class _Server:
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """Runs the batcher from the server's start to its end."""
         self._batcher = Batcher(self._model.answer, self._limits, joins=self._model.joins)
         self._batcher.start()
         yield
         await self._batcher.stop()
 
     async def ready(self, request: Request) -> Response:
+        """200 where the model answers, else the status of a late one."""
         return Response(status_code=200 if self._batcher is not None and self._batcher.ready else LATE)
 
     def infer(self, spec: ModelSpec) -> Endpoint:
+        """The endpoint of KServe's v2 protocol for one model."""
+
         async def endpoint(request: Request) -> Response:
+            """Tensors in, tensors out."""
             asked = kserve.read_request(spec, await self._body(request), request.headers.get(kserve.HEADER_LENGTH))
             answered = await self._ask(asked.texts, [_question(spec, text) for text in asked.options])
             rows = answered.found if spec is EMBED else [one.to_json() for one in answered.found]
@@ -103,7 +108,10 @@ class _Server:
         return endpoint
 
     def plain(self, spec: ModelSpec) -> Endpoint:
+        """The endpoint of plain JSON for one model."""
+
         async def endpoint(request: Request) -> Response:
+            """JSON in, JSON out."""
             if spec.name not in self._model.models:
                 raise Refusal(NOT_FOUND, f"this bundle has no {spec.name}; it has {', '.join(self._model.models)}")
             # Only this type makes a browser ask first whether a page from elsewhere may send it.
@@ -118,6 +126,7 @@ class _Server:
         return endpoint
 
     async def metrics(self, request: Request) -> Response:
+        """The batcher's counts in Prometheus' text format."""
         assert self._batcher is not None
         values = {f"bertrec_edge_{name}_total": value for name, value in vars(self._batcher.counts).items()}
         values["bertrec_edge_waiting_texts"] = self._batcher.waiting
@@ -189,6 +198,7 @@ def _timing(answered: Answered) -> str:
 
 def _constant(response: Response) -> Endpoint:
     async def endpoint(request: Request) -> Response:
+        """The same for every request."""
         return response
 
     return endpoint
@@ -201,6 +211,7 @@ def _file(name: str) -> Endpoint:
 
 def _unknown(models: Sequence[str]) -> Endpoint:
     async def endpoint(request: Request) -> Response:
+        """Says which models there are."""
         name = request.path_params["model"]
         there = ", ".join(map(repr, models))
         raise Refusal(NOT_FOUND, f"Request for unknown model: {name!r} is not found; there is {there}")

@@ -149,6 +149,7 @@ class _Tail:
         self._start = 0
 
     def take(self, size: object, name: str) -> bytes:
+        """The next ``size`` bytes, of the tensor ``name``. Raises Refusal where fewer are left."""
         left = len(self._content) - self._start
         if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= left:
             raise Refusal(BAD_REQUEST, f"binary_data_size of {name} is {size!r}; {left} bytes are left of the body")
@@ -156,6 +157,7 @@ class _Tail:
         return self._content[self._start - size : self._start]
 
     def check_read(self) -> None:
+        """Raises Refusal where bytes are left that no tensor took."""
         if left := len(self._content) - self._start:
             raise Refusal(BAD_REQUEST, f"{left} bytes behind the last tensor belong to nothing")
 
