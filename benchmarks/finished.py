@@ -111,6 +111,8 @@ def finished_tables(runs: Sequence[Mapping[str, Any]]) -> list[str]:
             "",
             f"### {run['data']}, preset {run['preset']}, {run['minutes']:.1f} minutes",
             "",
+            f"Made at {', '.join(dict.fromkeys(row['source_commit'][:10] for row in run['rows']))}.",
+            "",
             "| tool | command | what it gives | minutes | parameters | peak MB |",
             "|---|---|---|---|---|---|",
             *(_line(row) for row in run["rows"]),

@@ -76,9 +76,8 @@ def test_two_processes_learn_what_one_does(runs: Path, data: Path, steady: Path,
         # A decomposition leaves the sign of a direction open, and by how many threads it was made may decide.
         signs = np.where((found * wanted).sum(0) < 0, -1, 1) if name in DECOMPOSED else 1
         np.testing.assert_allclose(found * signs, wanted, rtol=1e-4, atol=5e-5 if name in DECOMPOSED else 1e-5)
-    weights, wanted_weights = (dict(one.record["fusion"].pop("weights")) for one in (together, alone))
-    assert weights == pytest.approx(wanted_weights, rel=1e-3)
-    assert together.record["fusion"] == alone.record["fusion"]
+    fusion = alone.record["fusion"]  # its weights are found by steps, in the last digit of which the arrays' differences show
+    assert together.record["fusion"] == {**fusion, "weights": pytest.approx(fusion["weights"], abs=2e-4)}
     with safe_open(alone.encoder_folder / "model.safetensors", "pt") as one:
         with safe_open(together.encoder_folder / "model.safetensors", "pt") as other:
             for name in one.keys():  # noqa: SIM118  # it is no dictionary
