@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.everything import interrupt
+from benchmarks.children import child
 from benchmarks.record import Record
 from benchmarks.students import measure_students
 from bertrec.bundle import SIGNALS_FOLDER, Bundle
@@ -75,13 +75,9 @@ def _built(build: Build, run: Path, output: Path, charts: Path) -> dict[str, Any
     command = [sys.executable, "-m", "export", "build", "--run", str(run), "--output", str(output), *build.arguments]
     pipes: dict[str, Any] = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
     started = time.monotonic()
-    with subprocess.Popen(command, start_new_session=True, **pipes) as process:
+    with child(command, **pipes) as process:  # Ctrl-C reaches it, so that it removes what it has begun
         assert process.stderr is not None
-        try:
-            said = process.stderr.read()
-        except KeyboardInterrupt:
-            interrupt(process)  # so that it removes what it has begun
-            raise
+        said = process.stderr.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     spent = {"minutes": round((time.monotonic() - started) / 60, 2), "peak_memory_gb": round(usage.ru_maxrss / 1e6, 2)}

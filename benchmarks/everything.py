@@ -20,14 +20,13 @@ from typing import Any
 
 from rich.table import Table
 
+from benchmarks.children import child, interrupt
 from bertrec.bundle import Bundle
 from bertrec.errors import InvalidInput
 from train.command import INTERRUPTED
 from train.progress import say, show
 from train.records import source_changes, source_commit
 
-STOP_S = 30.0
-"""What an interrupted command gets to stop its servers."""
 STOPPED = (INTERRUPTED, -signal.SIGINT)
 """Exit statuses of an interrupted command. One that somebody else killed (-SIGKILL, as where memory runs out) has failed."""
 FINISHED, KEPT, SHORT, FAILED = "measured", "had been measured", "not complete", "failed"
@@ -140,34 +139,12 @@ def is_finished(file: Path, command: Sequence[str], fingerprint: str) -> bool:
 def _run(command: Sequence[str], limit_s: float) -> int:
     """The exit status of a command that is interrupted after ``limit_s``, and when this process is."""
     called = [sys.executable, "-m", "benchmarks", *command]
-    with subprocess.Popen(called, start_new_session=True, preexec_fn=_heed_ctrl_c) as process:
+    with child(called) as process:
         try:
             return process.wait(limit_s)
         except subprocess.TimeoutExpired:
             say(f"{command[0]} has used up its share of {limit_s / 60.0:g} minutes, and is interrupted")
             return interrupt(process)
-        except KeyboardInterrupt:
-            interrupt(process)
-            raise
-
-
-def _heed_ctrl_c() -> None:
-    """A job in the background ignores Ctrl-C, and what it starts inherits that; the end of a share is heeded all the same."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def interrupt(process: subprocess.Popen[Any]) -> int:
-    """Ctrl-C for the command alone: what it started it stops itself. One that does not heed it is killed.
-
-    What is so stopped was interrupted, whatever it says: while numpy loads, Ctrl-C becomes an ImportError.
-    """
-    process.send_signal(signal.SIGINT)
-    try:
-        status = process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        status = process.wait()
-    return INTERRUPTED if status else status
 
 
 def _chosen(names: str) -> list[Share]:

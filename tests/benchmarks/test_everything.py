@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import everything
+from benchmarks import children
 from benchmarks.__main__ import main
-from benchmarks.everything import FAILED, FINISHED, KEPT, SHARES, SHORT, STOP_S, Ran, Share, is_finished, run_all
+from benchmarks.children import STOP_S
+from benchmarks.everything import FAILED, FINISHED, KEPT, SHARES, SHORT, Ran, Share, is_finished, run_all
 from bertrec.bundle import Bundle
 from train import records
 
@@ -88,7 +89,7 @@ def test_what_is_killed_by_others_has_failed_and_what_must_be_killed_was_interru
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[Ran] = []
-    monkeypatch.setattr(everything, "STOP_S", 0.5)
+    monkeypatch.setattr(children, "STOP_S", 0.5)
     for number, program in enumerate((KILLED, DEAF)):
         python = tmp_path / f"python-{number}"
         python.write_text(f"#!/bin/sh\n{program}\n")
